@@ -1,0 +1,114 @@
+package manifest
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// RepositoryKey is the key of the repository file.
+const RepositoryKey = "repository.json"
+
+// BackupsPrefix is the prefix of an environment's manifests.
+func BackupsPrefix(env string) string { return env + "/backups/" }
+
+// ManifestKey is the key of one backup's manifest.
+func ManifestKey(env string, id BackupID) string { return BackupsPrefix(env) + string(id) + ".json" }
+
+// ParseManifestKey takes the id out of a key below BackupsPrefix.
+func ParseManifestKey(env, key string) (BackupID, error) {
+	name, ok := strings.CutPrefix(key, BackupsPrefix(env))
+	id, json := strings.CutSuffix(name, ".json")
+	if !ok || !json {
+		return "", fmt.Errorf("object %s: not the name of a manifest", key)
+	}
+	return ParseBackupID(id)
+}
+
+// MapsPrefix is the prefix of an environment's maps.
+func MapsPrefix(env string) string { return env + "/maps/" }
+
+// MapKey is the key of a map.
+func MapKey(env string, h Hash) string { return MapsPrefix(env) + h.String() }
+
+// ParseMapKey takes the name out of a key below MapsPrefix.
+func ParseMapKey(env, key string) (Hash, error) {
+	return ParseHash(strings.TrimPrefix(key, MapsPrefix(env)))
+}
+
+// PacksPrefix is the prefix of an environment's packs.
+func PacksPrefix(env string) string { return env + "/packs/" }
+
+// PackKey is the key of a pack.
+func PackKey(env string, h Hash) string {
+	s := h.String()
+	return PacksPrefix(env) + s[:2] + "/" + s
+}
+
+// ParsePackKey takes the name out of a key below PacksPrefix.
+func ParsePackKey(env, key string) (Hash, error) {
+	two, name, _ := strings.Cut(strings.TrimPrefix(key, PacksPrefix(env)), "/")
+	if !strings.HasPrefix(name, two) {
+		return Hash{}, fmt.Errorf("object %s: not the name of a pack", key)
+	}
+	return ParseHash(name)
+}
+
+// CondemnedPrefix is the prefix of an environment's condemned lists.
+func CondemnedPrefix(env string) string { return env + "/condemned/" }
+
+// LogsPrefix is the prefix of all timelines of an environment.
+func LogsPrefix(env string) string { return env + "/logs/" }
+
+// TimelinePrefix is the prefix of one timeline's segments.
+func TimelinePrefix(env string, t Timeline) string { return LogsPrefix(env) + t.String() + "/" }
+
+// SegmentName is everything that the key of a segment says.
+type SegmentName struct {
+	Timeline   Timeline
+	File       uint32 // number of the log file
+	Start, End uint32 // byte offsets in the log file: first record, and just after the last one
+	LastCommit int64  // Unix seconds of the last commit inside; 0: none, or not readable without the password
+	Sealed     bool   // End is the end of the log file: the next record stands in the next file
+}
+
+var segmentKey = regexp.MustCompile(`^([0-9a-f]{16})/([0-9]{10})/([0-9]{10})-([0-9]{10})-([0-9]{10})(-sealed)?$`)
+
+// Key is the segment's key in environment env.
+func (s SegmentName) Key(env string) string { return LogsPrefix(env) + s.String() }
+
+// String is the part of the key after "logs/".
+func (s SegmentName) String() string {
+	sealed := ""
+	if s.Sealed {
+		sealed = "-sealed"
+	}
+	return fmt.Sprintf("%s/%010d/%010d-%010d-%010d%s", s.Timeline, s.File, s.Start, s.End, s.LastCommit, sealed)
+}
+
+// ParseSegmentKey reads what Key writes.
+func ParseSegmentKey(env, key string) (SegmentName, error) {
+	m := segmentKey.FindStringSubmatch(strings.TrimPrefix(key, LogsPrefix(env)))
+	if m == nil {
+		return SegmentName{}, fmt.Errorf("object %s: not the name of a log segment", key)
+	}
+	var s SegmentName
+	if err := s.Timeline.UnmarshalText([]byte(m[1])); err != nil {
+		return SegmentName{}, err
+	}
+	var n [4]uint64
+	for i := range n {
+		v, err := strconv.ParseUint(m[i+2], 10, 34)
+		if err != nil || (i < 3 && v > 1<<32-1) {
+			return SegmentName{}, fmt.Errorf("object %s: number out of range", key)
+		}
+		n[i] = v
+	}
+	s.File, s.Start, s.End, s.LastCommit = uint32(n[0]), uint32(n[1]), uint32(n[2]), int64(n[3])
+	s.Sealed = m[6] != ""
+	if s.File == 0 || s.Start >= s.End {
+		return SegmentName{}, fmt.Errorf("object %s: empty or impossible range", key)
+	}
+	return s, nil
+}

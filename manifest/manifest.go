@@ -1,0 +1,237 @@
+package manifest
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"bdbvault/localenv/bdb"
+)
+
+const manifestFormat = 1
+
+// Manifest describes one full backup. It is the commit marker: written last, after everything it names is stored.
+type Manifest struct {
+	Format      int       `json:"format"`
+	ID          BackupID  `json:"id"`
+	Environment string    `json:"environment"`
+	Timeline    Timeline  `json:"timeline"`
+	NewTimeline string    `json:"newTimeline,omitempty"` // why this backup began a timeline; empty: it continues its parent's
+	Parent      BackupID  `json:"parent,omitempty"`
+	Started     time.Time `json:"started"`
+	Finished    time.Time `json:"finished"` // by the source's clock
+	Look        time.Time `json:"look"`     // the store's clock at the last look at packs, maps and condemned lists
+	Host        string    `json:"host"`
+	Home        string    `json:"home"`
+	Tool        string    `json:"tool"`
+	Engine      string    `json:"engine"`
+	BulkSafe    BulkSafe  `json:"bulkSafe"`
+
+	LogVersion     uint32    `json:"logVersion"`
+	NeededFrom     bdb.LSN   `json:"neededFrom"`     // recovery has to start here: restore lays down this log file from its beginning
+	ConsistentAt   bdb.LSN   `json:"consistentAt"`   // the log has to be replayed at least up to (not including) here
+	ConsistentTime time.Time `json:"consistentTime"` // of the last commit before ConsistentAt; zero: none known
+	MaxPageLSN     bdb.LSN   `json:"maxPageLSN"`     // the largest LSN on any copied page
+	Encrypted      bool      `json:"encrypted"`      // the environment needs a password
+
+	DBConfig *string  `json:"dbConfig"` // text of DB_CONFIG; null: there is none
+	Dirs     []Dir    `json:"dirs"`     // data directories; the first is home
+	LogDir   string   `json:"logDir"`   // as DB_CONFIG spells it; "." is home
+	Folders  []Folder `json:"folders"`  // directories below the data directories
+
+	Files   []File    `json:"files"`
+	Packs   []Pack    `json:"packs"`
+	Skipped []Skipped `json:"skipped,omitempty"`
+	Pages   PageStats `json:"pages"`
+}
+
+// BulkSafe says what was known of DB_TXN_BULK transactions while the pages were read.
+type BulkSafe struct {
+	Asked string `json:"asked"`         // auto, require or off
+	Held  bool   `json:"held"`          // the hot-backup flag was set from before the first page to after the last one
+	Why   string `json:"why,omitempty"` // why not
+}
+
+// Dir is a data directory.
+type Dir struct {
+	Name string `json:"name"` // as DB_CONFIG spells it; "." is home
+	Mode uint32 `json:"mode"` // permission bits
+}
+
+// Folder is a directory below a data directory.
+type Folder struct {
+	Dir  int    `json:"dir"`
+	Path string `json:"path"`
+	Mode uint32 `json:"mode"`
+}
+
+// Skipped is something in the environment that a backup leaves out, and why.
+type Skipped struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+}
+
+// Stat identifies a state of a file on the source: a file whose Stat has not changed need not be read again.
+type Stat struct {
+	Device uint64 `json:"device"`
+	Inode  uint64 `json:"inode"`
+	Mtime  int64  `json:"mtime"` // Unix nanoseconds
+	Ctime  int64  `json:"ctime"` // Unix nanoseconds
+}
+
+// File is one file of the environment.
+type File struct {
+	Dir         int        `json:"dir"`  // index in Manifest.Dirs
+	Path        string     `json:"path"` // relative to that directory, with slashes
+	Kind        bdb.Kind   `json:"kind"`
+	Size        int64      `json:"size"`
+	PageSize    int        `json:"pageSize"`
+	FileID      bdb.FileID `json:"fileID"`              // zero: an application file or a queue extent
+	PartialID   bool       `json:"partialID,omitempty"` // only the first 12 bytes of FileID are known
+	Mode        uint32     `json:"mode"`                // permission bits
+	UID         uint32     `json:"uid"`
+	GID         uint32     `json:"gid"`
+	Stat        Stat       `json:"stat"`
+	ReadAt      time.Time  `json:"readAt"` // when the read of its pages began
+	Checksummed bool       `json:"checksummed,omitempty"`
+	Encrypted   bool       `json:"encrypted,omitempty"`
+	Unlogged    int64      `json:"unlogged,omitempty"` // pages written without logging (LSN 0/1)
+	MaxLSN      bdb.LSN    `json:"maxLSN"`             // the largest LSN on its pages
+	Damaged     []uint32   `json:"damaged,omitempty"`  // pages that were bad on the source's disk (--allow-damaged)
+	BlockSize   int        `json:"blockSize"`
+	Map         Hash       `json:"map"`
+	MapSize     int64      `json:"mapSize"`
+	Uses        []PackUse  `json:"uses"` // which packs hold its blocks
+}
+
+// PackUse says how many stored bytes of a pack a file's blocks take, about.
+type PackUse struct {
+	Pack int   `json:"pack"` // index in Manifest.Packs
+	Live int64 `json:"live"`
+}
+
+// Pack is an object that the backup needs.
+type Pack struct {
+	Name Hash  `json:"name"`
+	Size int64 `json:"size"`
+	Live int64 `json:"live"` // bytes of it that this backup uses, about
+}
+
+// PageStats counts what reading the environment's pages met.
+type PageStats struct {
+	Read    int64 `json:"read"`
+	Reread  int64 `json:"reread"`  // changed under the first read
+	Bad     int64 `json:"bad"`     // failed their check for good
+	Skipped int64 `json:"skipped"` // taken over from the parent unread
+}
+
+// Encode writes the manifest.
+func (m *Manifest) Encode() ([]byte, error) {
+	if err := m.Check(); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	return seal("manifest", m)
+}
+
+// DecodeManifest reads what Encode writes and checks it.
+func DecodeManifest(data []byte) (*Manifest, error) {
+	m := new(Manifest)
+	if err := unseal("manifest", manifestFormat, data, m); err != nil {
+		return nil, err
+	}
+	if err := m.Check(); err != nil {
+		return nil, fmt.Errorf("manifest: %w: %w", err, ErrDamaged)
+	}
+	return m, nil
+}
+
+// New returns a manifest of the current format.
+func New(env string, id BackupID) *Manifest {
+	return &Manifest{Format: manifestFormat, ID: id, Environment: env}
+}
+
+// Check reports the first thing in m that can't be: an index out of range, a name that leaves its directory, a size below zero.
+func (m *Manifest) Check() error {
+	if _, err := ParseBackupID(string(m.ID)); err != nil {
+		return err
+	}
+	if err := CheckEnv(m.Environment); err != nil {
+		return err
+	}
+	if m.Format < 1 || m.Timeline.IsZero() || len(m.Dirs) == 0 || m.Dirs[0].Name != "." {
+		return fmt.Errorf("manifest %s: format, timeline or directories missing", m.ID)
+	}
+	for i := range m.Folders {
+		if f := &m.Folders[i]; f.Dir < 0 || f.Dir >= len(m.Dirs) || !localPath(f.Path) {
+			return fmt.Errorf("folder %q leaves its directory", f.Path)
+		}
+	}
+	for i := range m.Packs {
+		if p := &m.Packs[i]; p.Size < 0 || p.Live < 0 {
+			return fmt.Errorf("pack %s has a size below zero", p.Name)
+		}
+	}
+	seen := make(map[string]bool, len(m.Files))
+	for i := range m.Files {
+		if err := m.checkFile(&m.Files[i]); err != nil {
+			return err
+		}
+		place := m.Files[i].place()
+		if seen[place] {
+			return fmt.Errorf("file %q stands in it twice", m.Files[i].Path)
+		}
+		seen[place] = true
+	}
+	return nil
+}
+
+func (f *File) place() string { return fmt.Sprintf("%d:%s", f.Dir, f.Path) }
+
+func (m *Manifest) checkFile(f *File) error {
+	switch {
+	case f.Dir < 0 || f.Dir >= len(m.Dirs) || !localPath(f.Path):
+		return fmt.Errorf("file %q leaves its directory", f.Path)
+	case f.Size < 0 || f.PageSize < 512 || f.PageSize > 65536 || f.PageSize&(f.PageSize-1) != 0:
+		return fmt.Errorf("file %q: impossible size or page size", f.Path)
+	case f.BlockSize < f.PageSize || f.BlockSize > MaxChunk || f.BlockSize&(f.BlockSize-1) != 0:
+		return fmt.Errorf("file %q: impossible block size %d", f.Path, f.BlockSize)
+	}
+	for _, u := range f.Uses {
+		if u.Pack < 0 || u.Pack >= len(m.Packs) || u.Live < 0 {
+			return fmt.Errorf("file %q: pack %d is not in the manifest", f.Path, u.Pack)
+		}
+	}
+	return nil
+}
+
+// localPath reports whether p is a clean relative path with slashes that stays below its directory.
+func localPath(p string) bool {
+	return fs.ValidPath(p) && p != "." && path.Clean(p) == p && !strings.ContainsRune(p, 0)
+}
+
+// Void reports whether the manifest was stored so long after its last look that what it names may be gone: more than half the
+// grace period, by the store's clock. A void manifest is no backup.
+func (m *Manifest) Void(stored time.Time, grace time.Duration) bool {
+	return stored.Sub(m.Look) > grace/2
+}
+
+// Bytes is the sum of the sizes of all files.
+func (m *Manifest) Bytes() (n int64) {
+	for i := range m.Files {
+		n += m.Files[i].Size
+	}
+	return n
+}
+
+// StoredBytes is the sum of the sizes of all packs and maps that the backup needs.
+func (m *Manifest) StoredBytes() (n int64) {
+	for i := range m.Packs {
+		n += m.Packs[i].Size
+	}
+	for i := range m.Files {
+		n += m.Files[i].MapSize
+	}
+	return n
+}

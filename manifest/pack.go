@@ -1,0 +1,48 @@
+package manifest
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"hash"
+)
+
+const (
+	packMagic = "BDBVPAK1"
+	// PackHeader is the number of bytes before a pack's first chunk: magic and salt.
+	PackHeader = len(packMagic) + saltSize
+	// PackTarget is the size at which a pack is closed.
+	PackTarget = 16 << 20
+)
+
+// PackWriter builds one pack in a buffer that the caller owns.
+type PackWriter struct {
+	buf []byte
+	sum hash.Hash
+}
+
+// NewPackWriter begins a pack with a fresh salt in buf's storage.
+func NewPackWriter(buf []byte) *PackWriter {
+	p := &PackWriter{buf: append(buf[:0], packMagic...), sum: sha256.New()}
+	p.buf = p.buf[:PackHeader]
+	rand.Read(p.buf[len(packMagic):])
+	p.sum.Write(p.buf)
+	return p
+}
+
+// Add appends a chunk, one zstd frame, and returns its offset.
+func (p *PackWriter) Add(frame []byte) int64 {
+	at := int64(len(p.buf))
+	p.buf = append(p.buf, frame...)
+	p.sum.Write(frame)
+	return at
+}
+
+// Size is the number of bytes so far.
+func (p *PackWriter) Size() int64 { return int64(len(p.buf)) }
+
+// Finish returns the pack's name and bytes. Nothing may be added afterwards.
+func (p *PackWriter) Finish() (Hash, []byte) {
+	var h Hash
+	p.sum.Sum(h[:0])
+	return h, p.buf
+}
