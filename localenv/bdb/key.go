@@ -3,16 +3,13 @@ package bdb
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
-	"crypto/sha1"
 	"errors"
-	"hash"
 	"sync"
 )
 
 // MACSize and IVSize are the sizes of the fields that encryption adds to pages and log records.
 const (
-	MACSize = sha1.Size
+	MACSize = 20
 	IVSize  = aes.BlockSize
 )
 
@@ -25,18 +22,12 @@ const (
 // ErrPassword means that something encrypted was read with a password other than its own.
 var ErrPassword = errors.New("wrong password")
 
-// Key holds what libdb derives from an environment's password: one key for HMAC-SHA1, one for AES-128-CBC. A nil *Key stands for
+// Key holds what libdb derives from an environment's password: one key for MACs, one for AES-128-CBC. A nil *Key stands for
 // "no password". A Key may be used from many goroutines.
 type Key struct {
-	block cipher.Block
-	macs  sync.Pool // *macState
-	cbc   sync.Pool // *cbcState
-}
-
-// macState is one reusable HMAC. Its sum stands beside it because a hash behind an interface makes every output buffer escape.
-type macState struct {
-	hash.Hash
-	sum [MACSize]byte
+	block        cipher.Block
+	inner, outer digest    // HMAC's two hashes, with the padded key in them
+	cbc          sync.Pool // *cbcState
 }
 
 // cbcState is one reusable CBC decrypter; the standard library's takes a new IV by SetIV.
@@ -53,28 +44,38 @@ func NewKey(password string) *Key {
 	}
 	macKey := derive(password, macDerivation)
 	cipherKey := derive(password, cipherDerivation)
-	k := &Key{}
+	k := &Key{inner: paddedKey(macKey, 0x36), outer: paddedKey(macKey, 0x5c)}
 	k.block, _ = aes.NewCipher(cipherKey[:16]) // fails for wrong key lengths only
-	k.macs.New = func() any { return &macState{Hash: hmac.New(sha1.New, macKey[:])} }
 	k.cbc.New = func() any { return &cbcState{cipher.NewCBCDecrypter(k.block, make([]byte, IVSize))} }
 	return k
 }
 
 // derive hashes the password, its terminating NUL included, on both sides of the purpose (__db_derive_mac, __aes_derivekeys).
-func derive(password, purpose string) [sha1.Size]byte {
-	return sha1.Sum([]byte(password + "\x00" + purpose + password + "\x00"))
+func derive(password, purpose string) [MACSize]byte {
+	return digestOf(password, "\x00", purpose, password, "\x00")
 }
 
-// MAC is HMAC-SHA1 of the parts in order. Log records xor two header words into it afterwards; pages store it as it is.
-func (k *Key) MAC(parts ...[]byte) [MACSize]byte {
-	m := k.macs.Get().(*macState)
-	defer k.macs.Put(m)
-	m.Reset()
-	for _, p := range parts {
-		m.Write(p)
+// paddedKey begins one of the two hashes of an HMAC.
+func paddedKey(key [MACSize]byte, pad byte) digest {
+	var block [64]byte
+	copy(block[:], key[:])
+	for i := range block {
+		block[i] ^= pad
 	}
-	m.Sum(m.sum[:0])
-	return m.sum
+	d := newDigest()
+	d.write(block[:])
+	return d
+}
+
+// MAC is the HMAC of the parts in order, by libdb's own hash. Log records xor two header words into it afterwards; pages store it as it is.
+func (k *Key) MAC(parts ...[]byte) [MACSize]byte {
+	inner, outer := k.inner, k.outer
+	for _, p := range parts {
+		inner.write(p)
+	}
+	sum := inner.sum()
+	outer.write(sum[:])
+	return outer.sum()
 }
 
 // Decrypt deciphers src into dst, which may be src itself. len(src) must be a multiple of 16 and at most len(dst).

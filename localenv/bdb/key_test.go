@@ -2,20 +2,16 @@ package bdb
 
 import (
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha1"
 	"math/rand/v2"
 	"testing"
 )
 
-func TestKeyMAC(t *testing.T) {
-	key := NewKey("secret")
-	macKey := derive("secret", macDerivation)
-	h := hmac.New(sha1.New, macKey[:])
-	h.Write([]byte("one two"))
-	for range 2 { // twice: the second one comes from the pool
-		if got := key.MAC([]byte("one "), []byte("two")); !bytes.Equal(got[:], h.Sum(nil)) {
-			t.Errorf("MAC in parts = %x", got)
+func TestKeyMACInParts(t *testing.T) {
+	key, data := NewKey("secret"), randomBytes(rand.New(rand.NewPCG(2, 2)), 300)
+	want := key.MAC(data)
+	for at := range data {
+		if got := key.MAC(data[:at], nil, data[at:]); got != want {
+			t.Fatalf("MAC in parts of %d and %d bytes = %x, want %x", at, len(data)-at, got, want)
 		}
 	}
 }
