@@ -59,16 +59,17 @@ func (d *digest) sum() (out [MACSize]byte) {
 
 // blocks works through whole blocks of 64 bytes.
 func (d *digest) blocks(p []byte) {
-	var w [16]uint32
+	var w [80]uint32
 	for ; len(p) >= 64; p = p[64:] {
-		for i := range w {
+		for i := range 16 {
 			w[i] = binary.LittleEndian.Uint32(p[4*i:])
 		}
 		d.block(&w)
 	}
 }
 
-func (d *digest) block(w *[16]uint32) {
+// block works through one block, of which w[:16] are the words as they lie in memory.
+func (d *digest) block(w *[80]uint32) {
 	const k0, k1, k2, k3 = 0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6
 	a, b, c, dd, e := d.state[0], d.state[1], d.state[2], d.state[3], d.state[4]
 	i := 0
@@ -81,20 +82,23 @@ func (d *digest) block(w *[16]uint32) {
 		}
 		a, b, c, dd, e = e, a, bits.RotateLeft32(b, 30), c, dd
 	}
+	for j := i; j < len(w); j++ {
+		w[j] = bits.RotateLeft32(w[j-3]^w[j-8]^w[j-14]^w[j-16], 1)
+	}
 	for ; i < 20; i++ {
-		e += (b&(c^dd) ^ dd) + mix(w, i) + k0 + bits.RotateLeft32(a, 5)
+		e += (b&(c^dd) ^ dd) + w[i] + k0 + bits.RotateLeft32(a, 5)
 		a, b, c, dd, e = e, a, bits.RotateLeft32(b, 30), c, dd
 	}
 	for ; i < 40; i++ {
-		e += (b ^ c ^ dd) + mix(w, i) + k1 + bits.RotateLeft32(a, 5)
+		e += (b ^ c ^ dd) + w[i] + k1 + bits.RotateLeft32(a, 5)
 		a, b, c, dd, e = e, a, bits.RotateLeft32(b, 30), c, dd
 	}
 	for ; i < 60; i++ {
-		e += ((b|c)&dd | b&c) + mix(w, i) + k2 + bits.RotateLeft32(a, 5)
+		e += ((b|c)&dd | b&c) + w[i] + k2 + bits.RotateLeft32(a, 5)
 		a, b, c, dd, e = e, a, bits.RotateLeft32(b, 30), c, dd
 	}
 	for ; i < 80; i++ {
-		e += (b ^ c ^ dd) + mix(w, i) + k3 + bits.RotateLeft32(a, 5)
+		e += (b ^ c ^ dd) + w[i] + k3 + bits.RotateLeft32(a, 5)
 		a, b, c, dd, e = e, a, bits.RotateLeft32(b, 30), c, dd
 	}
 	d.state[0] += a
@@ -102,11 +106,4 @@ func (d *digest) block(w *[16]uint32) {
 	d.state[2] += c
 	d.state[3] += dd
 	d.state[4] += e
-}
-
-// mix is word i of the expanded input, put in the place of word i-16.
-func mix(w *[16]uint32, i int) uint32 {
-	word := bits.RotateLeft32(w[(i+13)&15]^w[(i+8)&15]^w[(i+2)&15]^w[i&15], 1)
-	w[i&15] = word
-	return word
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -219,9 +220,10 @@ func checkMeta(t *testing.T, s shape, m bdb.Meta) {
 	}
 }
 
-// flipBits flips single bits of every page: in every byte of the header and of the end of metadata, and in a sample of the rest.
+// flipBits flips single bits of every page, half of them in the header, and as many as a megabyte of checksums pays for.
 func flipBits(t *testing.T, files map[string][]byte, metas map[string]bdb.Meta, key *bdb.Key) {
-	rnd := rand.New(rand.NewPCG(7, uint64(metas["a.db"].PageSize)))
+	seed := uint64(metas["a.db"].PageSize)
+	rnd := rand.New(rand.NewPCG(7, seed))
 	eachPage(files, metas, key, func(m bdb.Meta, pgno uint32, page []byte, _ bdb.LSN, _ error) {
 		covered := len(page)
 		if bdb.IsZero(page) {
@@ -230,21 +232,28 @@ func flipBits(t *testing.T, files map[string][]byte, metas map[string]bdb.Meta, 
 		if t := page[25]; t >= 8 && t <= 10 || t == 14 {
 			covered = bdb.MetaSize // libdb's checksum ends there
 		}
-		flip := func(bit int) {
+		for i := range torture() * max(32, min(500, 1<<20/len(page))) {
+			bit := rnd.IntN(covered * 8)
+			if i%2 == 0 {
+				bit = rnd.IntN(64 * 8)
+			}
 			page[bit/8] ^= 1 << (bit % 8)
-			defer func() { page[bit/8] ^= 1 << (bit % 8) }()
 			var bad *bdb.PageError
 			if _, err := m.CheckPage(pgno, page, key); !errors.As(err, &bad) || bad.Page != pgno {
-				t.Errorf("page %d: flip of bit %d of byte %d: %v", pgno, bit%8, bit/8, err)
+				t.Errorf("seed %d, page %d: flip of bit %d of byte %d: %v", seed, pgno, bit%8, bit/8, err)
 			}
-		}
-		for bit := range 64 * 8 {
-			flip(bit)
-		}
-		for range 60 {
-			flip(rnd.IntN(covered * 8))
+			page[bit/8] ^= 1 << (bit % 8)
 		}
 	})
+}
+
+// torture is how many times as long tests of chance run.
+func torture() int {
+	n, err := strconv.Atoi(os.Getenv("BDBVAULT_TORTURE"))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
 }
 
 // TestRealPagesElsewhere checks that a page is refused under another number.
