@@ -162,27 +162,36 @@ func (r *Repository) CheckManifest(env string, s Stored, data []byte) (*manifest
 
 // Segments lists the segments of a timeline, those after the given one only (nil: all), in the order of their names.
 func (r *Repository) Segments(ctx context.Context, env string, t manifest.Timeline, after *manifest.SegmentName) ([]manifest.SegmentName, error) {
+	var list []manifest.SegmentName
+	err := r.EachSegment(ctx, env, t, after, func(s manifest.SegmentName, _ int64) { list = append(list, s) })
+	return list, err
+}
+
+// EachSegment calls fn as Segments lists, with the size of each object in bytes.
+func (r *Repository) EachSegment(ctx context.Context, env string, t manifest.Timeline, after *manifest.SegmentName, fn func(s manifest.SegmentName, size int64)) error {
 	from := ""
 	if after != nil {
 		from = after.Key(env)
 	}
-	var list []manifest.SegmentName
 	_, err := r.Bucket.List(ctx, manifest.TimelinePrefix(env, t), from, func(i remote.Info) error {
 		if s, err := manifest.ParseSegmentKey(env, i.Key); err == nil {
-			list = append(list, s)
+			fn(s, i.Size)
 		}
 		return nil
 	})
-	return list, err
+	return err
 }
 
 // SegmentHeader reads the header of a stored segment with one request.
 func (r *Repository) SegmentHeader(ctx context.Context, env string, s manifest.SegmentName) (*manifest.SegmentHeader, error) {
-	rc, err := r.Bucket.Open(ctx, s.Key(env), 0, manifest.SegmentHead)
+	rc, err := r.Bucket.Open(ctx, s.Key(env), 0, int64(manifest.SegmentHead))
 	if err != nil {
 		return nil, err
 	}
 	head, err := io.ReadAll(rc)
+	if errors.Is(err, remote.ErrOutOfRange) {
+		err = nil // the segment is shorter than the longest header
+	}
 	if err = errors.Join(err, rc.Close()); err != nil {
 		return nil, fmt.Errorf("read %s: %w", s.Key(env), err)
 	}
