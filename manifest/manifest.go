@@ -58,6 +58,8 @@ type BulkSafe struct {
 type Dir struct {
 	Name string `json:"name"` // as DB_CONFIG spells it; "." is home
 	Mode uint32 `json:"mode"` // permission bits
+	UID  uint32 `json:"uid"`
+	GID  uint32 `json:"gid"`
 }
 
 // Folder is a directory below a data directory.
@@ -65,6 +67,8 @@ type Folder struct {
 	Dir  int    `json:"dir"`
 	Path string `json:"path"`
 	Mode uint32 `json:"mode"`
+	UID  uint32 `json:"uid"`
+	GID  uint32 `json:"gid"`
 }
 
 // Skipped is something in the environment that a backup leaves out, and why.
