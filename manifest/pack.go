@@ -1,9 +1,12 @@
 package manifest
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"hash"
+	"slices"
 )
 
 const (
@@ -45,4 +48,29 @@ func (p *PackWriter) Finish() (Hash, []byte) {
 	var h Hash
 	p.sum.Sum(h[:0])
 	return h, p.buf
+}
+
+// Retire picks the packs of a backup whose blocks its successor should store anew: those of which less than half is in use, worst first,
+// and at most a tenth of all that is in use, so that no single backup pays for all. One may always go: it holds less than half of PackTarget.
+func Retire(packs []Pack) []Hash {
+	var all int64
+	var worst []Pack
+	for _, p := range packs {
+		all += p.Live
+		if p.Live < p.Size/2 {
+			worst = append(worst, p)
+		}
+	}
+	slices.SortFunc(worst, func(a, b Pack) int {
+		return cmp.Or(cmp.Compare(float64(a.Live)/float64(a.Size), float64(b.Live)/float64(b.Size)), bytes.Compare(a.Name[:], b.Name[:]))
+	})
+	var names []Hash
+	budget := all / 10
+	for _, p := range worst {
+		if budget -= p.Live; budget < 0 && len(names) > 0 {
+			break
+		}
+		names = append(names, p.Name)
+	}
+	return names
 }

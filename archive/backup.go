@@ -1,0 +1,403 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"bdbvault/localenv"
+	"bdbvault/localenv/bdb"
+	"bdbvault/localenv/engine"
+	"bdbvault/manifest"
+	"bdbvault/remote"
+	"bdbvault/remote/repository"
+)
+
+// Ways of handling bulk transactions (BackupOptions.BulkSafe).
+const (
+	BulkAuto    = "auto"    // hold the hot-backup flag if the environment can be joined
+	BulkRequire = "require" // fail if the flag can't be held
+	BulkOff     = "off"     // never join
+)
+
+// BackupOptions say how to make a full backup.
+type BackupOptions struct {
+	Env            string // name of the environment in the repository
+	NewEnvironment bool   // begin afresh although the name belongs to another environment
+	Checkpoint     bool   // have the engine write a checkpoint first, so that recovery has less to do
+	BulkSafe       string // BulkAuto (also ""), BulkRequire or BulkOff
+	ReadAll        bool   // read every file, also those whose inode says that they are unchanged
+	AllowDamaged   bool   // take pages that are bad on the source's disk, and record them
+	StateDir       string
+	Engine         engine.Engine // nil: none, the environment is not joined
+	Tool           string        // name and version, for the manifest
+	Progress       Progress
+	// Step is called with the name of each step before it is taken; an error ends the run. It is where tests break things.
+	Step func(name string) error
+}
+
+// BackupResult says what a backup did.
+type BackupResult struct {
+	Manifest      *manifest.Manifest
+	ManifestSize  int64
+	NewPacks      int
+	NewPackBytes  int64
+	NewMaps       int
+	NewMapBytes   int64
+	FilesRead     int
+	FilesUnread   int // taken over from the parent
+	Ship          ShipResult
+	PagesNotInLog int64 // pages written without logging
+}
+
+// backup is one attempt at a full backup.
+type backup struct {
+	repo     *repository.Repository
+	env      *localenv.Env
+	opt      BackupOptions
+	progress Progress
+	st       *state
+	avoid    map[manifest.Hash]bool // objects of earlier backups that must not be referred to
+
+	log     *localenv.Log
+	m       *manifest.Manifest
+	parent  *manifest.Manifest
+	retired map[manifest.Hash]bool
+	packs   packTable
+	journal *journal
+	stored  map[journalKey]*journalFile // what interrupted runs stored
+	pipe    *pipeline
+	jobs    []*fileJob
+	seen    map[inode]*fileJob
+	listing localenv.Listing
+	maps    map[manifest.Hash]int64 // maps that the manifest names, with their sizes
+	end     bdb.LSN
+	result  BackupResult
+}
+
+type inode struct{ device, inode uint64 }
+
+// Backup makes a full backup of env. What it returns is stored, whole and committed. The errors to branch on are
+// *OtherEnvironmentError, *DamageError, *NotCoveredError, *LogTooShortError and the engine's.
+func Backup(ctx context.Context, repo *repository.Repository, env *localenv.Env, opt BackupOptions) (*BackupResult, error) {
+	if err := manifest.CheckEnv(opt.Env); err != nil {
+		return nil, err
+	}
+	if opt.Progress == nil {
+		opt.Progress = silent{}
+	}
+	st, err := openState(opt.StateDir, repo, opt.Env)
+	if err != nil {
+		return nil, err
+	}
+	avoid := map[manifest.Hash]bool{}
+	for try := 0; ; try++ {
+		b := &backup{repo: repo, env: env, opt: opt, progress: opt.Progress, st: st, avoid: avoid,
+			seen: map[inode]*fileJob{}, maps: map[manifest.Hash]int64{}}
+		res, err := b.run(ctx)
+		// What earlier backups stored and the store has lost is stored anew: the damage ends with this backup.
+		var lost *lostError
+		if !errors.As(err, &lost) || try == 2 {
+			return res, err
+		}
+		opt.Progress.Note(lost.Error() + "; their content is stored anew")
+		for h := range lost.names {
+			avoid[h] = true
+		}
+	}
+}
+
+func (b *backup) step(name string) error {
+	if b.opt.Step == nil {
+		return nil
+	}
+	return b.opt.Step(name)
+}
+
+func (b *backup) run(ctx context.Context) (res *BackupResult, err error) {
+	started := time.Now()
+	b.m = manifest.New(b.opt.Env, manifest.NewBackupID(started))
+	b.m.Started = started.UTC()
+	if err := b.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer func() {
+		err = errors.Join(err, b.close())
+		if err != nil {
+			res = nil
+		}
+	}()
+	if err := b.withFlag(ctx, b.copyPages); err != nil {
+		return nil, err
+	}
+	if err := b.finish(ctx); err != nil {
+		return nil, err
+	}
+	return &b.result, nil
+}
+
+// begin finds the parent, opens the log and notes where recovery has to start.
+func (b *backup) begin(ctx context.Context) error {
+	if err := b.step("begin"); err != nil {
+		return err
+	}
+	var err error
+	if !b.opt.NewEnvironment {
+		if b.parent, err = loadParent(ctx, b.repo, b.st, b.opt.Env, b.progress.Note); err != nil {
+			return err
+		}
+	}
+	if b.opt.Checkpoint {
+		if b.opt.Engine == nil {
+			return fmt.Errorf("checkpoint: %w", engine.ErrNotSupported)
+		}
+		if err := b.opt.Engine.Checkpoint(ctx); err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
+	}
+	b.retire()
+	spool, err := b.st.spool()
+	if err != nil {
+		return err
+	}
+	b.pipe = newPipeline(b, spool)
+	return b.openJournal(ctx)
+}
+
+// openJournal finds what an interrupted run left in the store.
+func (b *backup) openJournal(ctx context.Context) (err error) {
+	if b.journal, err = openJournal(b.st); err != nil {
+		return err
+	}
+	if info, err := b.journal.file.Stat(); err != nil || info.Size() == 0 {
+		return err
+	}
+	look, err := b.look(ctx)
+	if err != nil {
+		return err
+	}
+	b.stored, err = readJournal(b.st, func(h manifest.Hash, size int64) int {
+		if b.avoid[h] || look.condemned[h] || look.packs[h] != size {
+			return noPack
+		}
+		return b.packs.known(h, size)
+	})
+	return err
+}
+
+func (b *backup) close() (err error) {
+	for _, j := range b.jobs {
+		if j.src != nil {
+			err = errors.Join(err, j.src.Close())
+		}
+		if j.parent != nil {
+			err = errors.Join(err, j.parent.close())
+		}
+	}
+	if b.log != nil {
+		err = errors.Join(err, b.log.Close())
+	}
+	if b.journal != nil {
+		err = errors.Join(err, b.journal.close())
+	}
+	return errors.Join(err, b.pipe.spool.Close())
+}
+
+// retire picks the parent's packs whose blocks are stored anew: those less than half alive, worst first, a tenth of the environment at most. A
+// pack that only shrinks in use would otherwise be kept, and read by restores, for ever.
+func (b *backup) retire() {
+	b.retired = map[manifest.Hash]bool{}
+	if b.parent == nil {
+		return
+	}
+	for _, p := range manifest.Retire(b.parent.Packs) {
+		b.retired[p] = true
+	}
+}
+
+// withFlag runs fn while the engine holds the hot-backup flag, as far as was asked and is possible, and records which it was.
+func (b *backup) withFlag(ctx context.Context, fn func(context.Context) error) error {
+	mode := b.opt.BulkSafe
+	if mode == "" {
+		mode = BulkAuto
+	}
+	b.m.BulkSafe = manifest.BulkSafe{Asked: mode}
+	if mode == BulkOff {
+		b.m.BulkSafe.Why = "not asked for"
+		return fn(ctx)
+	}
+	ran, err := b.holdFlag(ctx, fn)
+	lost := ran && errors.Is(err, engine.ErrFlagLost)
+	if mode == BulkRequire || err == nil || (ran && !lost) || ctx.Err() != nil {
+		b.m.BulkSafe.Held = err == nil
+		return err
+	}
+	b.m.BulkSafe.Why = err.Error()
+	if lost {
+		b.progress.Note("the hot-backup flag was lost during the backup: " + err.Error())
+		return nil
+	}
+	if !errors.Is(err, engine.ErrNotJoinable) && !errors.Is(err, engine.ErrNotSupported) {
+		b.progress.Note("the hot-backup flag is not held: " + err.Error())
+	}
+	return fn(ctx)
+}
+
+// holdFlag reports whether fn was called, besides its error or that of the flag.
+func (b *backup) holdFlag(ctx context.Context, fn func(context.Context) error) (ran bool, err error) {
+	if b.opt.Engine == nil {
+		return false, fmt.Errorf("no engine: %w", engine.ErrNotSupported)
+	}
+	err = b.opt.Engine.HotBackup(ctx, func(ctx context.Context) error {
+		ran = true
+		return fn(ctx)
+	})
+	return ran, err
+}
+
+// copyPages is what the flag is held for: from the note of where recovery starts to the end of the log as it is after the last page was read.
+func (b *backup) copyPages(ctx context.Context) (err error) {
+	if err := b.step("log-open"); err != nil {
+		return err
+	}
+	if b.log, err = b.env.OpenLog(ctx); err != nil {
+		return err
+	}
+	if b.m.NeededFrom, err = neededFrom(ctx, b.log); err != nil {
+		return err
+	}
+	if err := b.copyFiles(ctx); err != nil {
+		return err
+	}
+	if err := b.step("log-end"); err != nil {
+		return err
+	}
+	if err := b.log.Refresh(ctx); err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	b.end, err = b.log.End(ctx)
+	return err
+}
+
+// neededFrom is where recovery has to start: the oldest LSN that the last checkpoint needs, or the whole log where there is no checkpoint or
+// it can't be read without the password.
+func neededFrom(ctx context.Context, log *localenv.Log) (bdb.LSN, error) {
+	files := log.Files()
+	oldest := bdb.LSN{File: files[0]}
+	ckp, ok, err := log.LastCheckpoint(ctx)
+	if errors.Is(err, bdb.ErrPassword) || (err == nil && !ok) {
+		return oldest, nil
+	}
+	if err != nil {
+		return bdb.LSN{}, fmt.Errorf("find the last checkpoint: %w", err)
+	}
+	if ckp.CkpLSN.Before(oldest) {
+		return bdb.LSN{}, fmt.Errorf("recovery needs the log from LSN %s on, but the oldest log file is number %d: the environment itself can't be recovered",
+			ckp.CkpLSN, oldest.File)
+	}
+	return ckp.CkpLSN, nil
+}
+
+// finish ships the log, stores the maps and commits.
+func (b *backup) finish(ctx context.Context) error {
+	b.m.ConsistentAt = b.end
+	if err := b.checkPages(); err != nil {
+		return err
+	}
+	if err := b.checkHistory(ctx); err != nil {
+		return err
+	}
+	if err := b.shipLog(ctx); err != nil {
+		return err
+	}
+	b.describe()
+	if err := b.storeMaps(ctx); err != nil {
+		return err
+	}
+	return b.commit(ctx)
+}
+
+// checkPages reports pages that are bad for good, and pages from a future that the log does not know.
+func (b *backup) checkPages() error {
+	var damage DamageError
+	for _, j := range b.jobs {
+		e := &j.entry
+		if len(j.stats.Bad) > 0 {
+			damage.Files = append(damage.Files, DamagedFile{Path: j.name(), Pages: j.stats.Bad})
+			for _, p := range j.stats.Bad {
+				e.Damaged = append(e.Damaged, p.Page)
+			}
+		}
+		if !j.unread {
+			e.MaxLSN, e.Unlogged = j.stats.MaxLSN, j.stats.Unlogged
+		}
+		b.result.PagesNotInLog += e.Unlogged
+		if b.end.Compare(e.MaxLSN) <= 0 {
+			return &LogTooShortError{File: j.name(), Page: e.MaxLSN, End: b.end}
+		}
+		if b.m.MaxPageLSN.Before(e.MaxLSN) {
+			b.m.MaxPageLSN = e.MaxLSN
+		}
+		b.m.Pages.Read += j.stats.Pages
+		b.m.Pages.Reread += j.stats.Reread
+		b.m.Pages.Bad += int64(len(j.stats.Bad))
+		if j.unread {
+			b.m.Pages.Skipped += e.Size / int64(e.PageSize)
+		}
+	}
+	if len(damage.Files) > 0 && !b.opt.AllowDamaged {
+		return &damage
+	}
+	return nil
+}
+
+// describe fills in what the manifest says of the environment.
+func (b *backup) describe() {
+	m := b.m
+	m.Host, _ = os.Hostname()
+	m.Home, m.Tool, m.LogVersion = b.env.Home, b.opt.Tool, b.log.Version()
+	if b.opt.Engine != nil {
+		m.Engine = b.opt.Engine.Version()
+	}
+	if b.env.Config.Present {
+		text := b.env.Config.Text
+		m.DBConfig = &text
+	}
+	if b.parent != nil {
+		m.Parent = b.parent.ID
+	}
+	m.LogDir = b.env.LogDir.Name
+	if h, err := b.log.Header(b.m.ConsistentAt.File); err == nil {
+		m.Encrypted = h.Encrypted
+	}
+	modes := map[int]uint32{}
+	for _, d := range b.listing.Dirs {
+		if d.Path == "." {
+			modes[d.Dir] = d.Stat.Mode & 0o7777
+		} else {
+			m.Folders = append(m.Folders, manifest.Folder{Dir: d.Dir, Path: d.Path, Mode: d.Stat.Mode & 0o7777})
+		}
+	}
+	for i, d := range b.env.Dirs {
+		m.Dirs = append(m.Dirs, manifest.Dir{Name: d.Name, Mode: modes[i]})
+	}
+	for _, s := range b.listing.Skipped {
+		m.Skipped = append(m.Skipped, manifest.Skipped{Path: s.Path, Reason: s.Reason})
+	}
+}
+
+// putPack stores a finished pack.
+func (b *backup) putPack(ctx context.Context, name manifest.Hash, data []byte) error {
+	if err := b.step("pack"); err != nil {
+		return err
+	}
+	err := b.repo.Bucket.Put(ctx, manifest.PackKey(b.opt.Env, name), bytes.NewReader(data), int64(len(data)),
+		remote.PutOptions{SHA256: name, HasSHA256: true})
+	if err != nil {
+		return fmt.Errorf("store pack: %w", err)
+	}
+	return b.step("pack-stored")
+}

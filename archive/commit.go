@@ -1,0 +1,218 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"bdbvault/localenv/bdb"
+	"bdbvault/manifest"
+	"bdbvault/remote"
+	"bdbvault/remote/repository"
+)
+
+// look is what the store holds, at a moment of its own clock.
+type look struct {
+	packs, maps map[manifest.Hash]int64 // sizes
+	condemned   map[manifest.Hash]bool
+	date        time.Time // before anything was looked at
+}
+
+// maxCondemned bounds a condemned list: a hundred bytes per name, and the manifests of expired backups.
+const maxCondemned = 1 << 30
+
+// look lists the environment's packs, maps and condemned lists. The moment is that of the first answer, so that whatever a prune condemns
+// later is younger than it.
+func (b *backup) look(ctx context.Context) (*look, error) {
+	l := &look{packs: map[manifest.Hash]int64{}, maps: map[manifest.Hash]int64{}, condemned: map[manifest.Hash]bool{}}
+	var lists []string
+	date, err := b.repo.Bucket.List(ctx, manifest.CondemnedPrefix(b.opt.Env), "", func(i remote.Info) error {
+		lists = append(lists, i.Key)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.date = date
+	for _, key := range lists {
+		if err := l.condemn(ctx, b.repo.Bucket, key); err != nil {
+			return nil, err
+		}
+	}
+	env := b.opt.Env
+	_, err = b.repo.Bucket.List(ctx, manifest.PacksPrefix(env), "", func(i remote.Info) error {
+		if h, err := manifest.ParsePackKey(env, i.Key); err == nil {
+			l.packs[h] = i.Size
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = b.repo.Bucket.List(ctx, manifest.MapsPrefix(env), "", func(i remote.Info) error {
+		if h, err := manifest.ParseMapKey(env, i.Key); err == nil {
+			l.maps[h] = i.Size
+		}
+		return nil
+	})
+	return l, err
+}
+
+func (l *look) condemn(ctx context.Context, bucket *remote.Bucket, key string) error {
+	data, err := bucket.Get(ctx, key, maxCondemned)
+	if errors.Is(err, remote.ErrNotFound) {
+		return nil // its prune has just finished
+	}
+	if err != nil {
+		return err
+	}
+	c, err := manifest.DecodeCondemned(data)
+	if err != nil {
+		return fmt.Errorf("object %s: %w", key, err)
+	}
+	for _, h := range c.Packs {
+		l.condemned[h] = true
+	}
+	for _, h := range c.Maps {
+		l.condemned[h] = true
+	}
+	return nil
+}
+
+// missing lists what the manifest names and the look did not find as it was stored.
+func (l *look) missing(m *manifest.Manifest, maps map[manifest.Hash]int64) map[manifest.Hash]string {
+	lost := map[manifest.Hash]string{}
+	check := func(h manifest.Hash, want int64, have map[manifest.Hash]int64) {
+		size, ok := have[h]
+		switch {
+		case l.condemned[h]:
+			lost[h] = "condemned by a prune"
+		case !ok:
+			lost[h] = "missing from the store"
+		case size != want:
+			lost[h] = fmt.Sprintf("%d bytes in the store instead of %d", size, want)
+		}
+	}
+	for _, p := range m.Packs {
+		check(p.Name, p.Size, l.packs)
+	}
+	for h, size := range maps {
+		check(h, size, l.maps)
+	}
+	return lost
+}
+
+// commit looks a last time that all is there, then stores the manifest.
+func (b *backup) commit(ctx context.Context) error {
+	if err := b.checkChain(ctx); err != nil {
+		return err
+	}
+	if err := b.step("look"); err != nil {
+		return err
+	}
+	l, err := b.look(ctx)
+	if err != nil {
+		return err
+	}
+	if lost := l.missing(b.m, b.maps); len(lost) > 0 {
+		return &lostError{names: lost}
+	}
+	b.m.Look, b.m.Finished = l.date.UTC(), time.Now().UTC()
+	data, err := b.m.Encode()
+	if err != nil {
+		return err
+	}
+	if err := b.step("commit"); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	key := manifest.ManifestKey(b.opt.Env, b.m.ID)
+	if err := repository.PutOnce(ctx, b.repo.Bucket, key, data); err != nil {
+		return fmt.Errorf("store the manifest: %w", err)
+	}
+	b.result.Manifest, b.result.ManifestSize = b.m, int64(len(data))
+	return b.committed(ctx, data)
+}
+
+// committed checks that the manifest was not stored so late that it is void, and brings the state up to date. The backup is made: trouble
+// with the state is a note.
+func (b *backup) committed(ctx context.Context, data []byte) error {
+	if err := b.step("committed"); err != nil {
+		return err
+	}
+	// Half the grace period is hours: only a run that was frozen that long by its own clock has to ask the store's.
+	if time.Since(b.m.Finished) > b.repo.Info.Grace()/8 {
+		info, err := b.repo.Bucket.Stat(ctx, manifest.ManifestKey(b.opt.Env, b.m.ID))
+		if err != nil {
+			return err
+		}
+		if b.m.Void(info.Modified, b.repo.Info.Grace()) {
+			return &repository.VoidError{ID: b.m.ID}
+		}
+	}
+	err := errors.Join(b.st.write(stateManifest, data), forgetJournal(b.st), b.st.keepMaps(b.m))
+	if err != nil {
+		b.progress.Note("the backup is complete, but the local state could not be brought up to date: " + err.Error())
+	}
+	for _, p := range b.m.Packs {
+		if b.packs.isNew(p.Name) {
+			b.result.NewPacks++
+			b.result.NewPackBytes += p.Size
+		}
+	}
+	return nil
+}
+
+// checkHistory asserts that every database which the log names and does not remove is in the backup, or is made by the log itself.
+func (b *backup) checkHistory(ctx context.Context) error {
+	if err := b.step("history"); err != nil {
+		return err
+	}
+	h := bdb.NewHistory()
+	_, err := b.log.Walk(ctx, bdb.LSN{File: b.m.NeededFrom.File}, func(r *bdb.Record) error {
+		if r.LSN.Compare(b.end) >= 0 {
+			return errPastEnd
+		}
+		if c, ok := r.Commit(); ok && !c.Abort {
+			b.m.ConsistentTime = c.Time
+		}
+		return h.Add(r)
+	})
+	if err != nil && !errors.Is(err, errPastEnd) {
+		return fmt.Errorf("walk the log: %w", err)
+	}
+	if h.Unreadable() {
+		b.progress.Note("the log is encrypted and no password was given: that every database it names is in the backup could not be checked, and the times of commits are not known")
+		return nil
+	}
+	var names []string
+	for _, f := range h.Files() {
+		if f.State == bdb.FileExists && f.Created.IsZero() && !b.hasFile(f.ID) {
+			names = append(names, f.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	if !b.opt.AllowDamaged {
+		return &NotCoveredError{Names: names}
+	}
+	for _, n := range names {
+		b.m.Skipped = append(b.m.Skipped, manifest.Skipped{Path: n, Reason: "named in the log, but not in the environment's directories"})
+	}
+	return nil
+}
+
+var errPastEnd = errors.New("past the end")
+
+func (b *backup) hasFile(id bdb.FileID) bool {
+	for _, j := range b.jobs {
+		if sameFileID(j.entry.FileID, j.entry.PartialID, id, false) {
+			return true
+		}
+	}
+	return false
+}

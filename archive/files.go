@@ -1,0 +1,262 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"bdbvault/localenv"
+	"bdbvault/localenv/bdb"
+	"bdbvault/manifest"
+	"bdbvault/remote"
+)
+
+// maxRounds bounds how often the environment is listed again because something new had appeared. Every round copies only what
+// is new, so that an environment which outlasts so many makes files faster than they can be listed.
+const maxRounds = 100
+
+// copyFiles opens all files, reads them, and lists again until nothing new appears.
+func (b *backup) copyFiles(ctx context.Context) error {
+	for round := 0; ; round++ {
+		if err := b.step("list"); err != nil {
+			return err
+		}
+		listing, err := b.env.List(ctx)
+		if err != nil {
+			return err
+		}
+		fresh, err := b.openNew(listing.Files)
+		if err != nil {
+			return err
+		}
+		b.listing = listing
+		if round == 0 {
+			if err := b.sameEnvironment(fresh); err != nil {
+				return err
+			}
+		}
+		if len(fresh) == 0 {
+			b.resolveNames(listing.Files)
+			return nil
+		}
+		if round == maxRounds {
+			return fmt.Errorf("new files appear in %s faster than they can be copied, the last one is %s", b.env.Home, fresh[0].name())
+		}
+		if err := b.readFiles(ctx, fresh, round); err != nil {
+			return err
+		}
+	}
+}
+
+// openNew opens the files that are not known yet by device and inode. All stay open to the end, so that no inode is used a second time.
+func (b *backup) openNew(files []localenv.File) ([]*fileJob, error) {
+	var fresh []*fileJob
+	for _, f := range files {
+		if b.seen[inode{f.Stat.Device, f.Stat.Inode}] != nil {
+			continue
+		}
+		src, err := b.env.OpenFile(f)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		f = src.File()
+		j := &fileJob{file: f, src: src, size: f.Stat.Size, entry: newEntry(f, src), placed: map[int]manifest.Chunk{}}
+		b.jobs = append(b.jobs, j)
+		b.seen[inode{f.Stat.Device, f.Stat.Inode}] = j
+		fresh = append(fresh, j)
+	}
+	return fresh, nil
+}
+
+// sameEnvironment refuses to append to the history of another environment: at least one database has to be in both.
+func (b *backup) sameEnvironment(jobs []*fileJob) error {
+	if b.parent == nil {
+		return nil
+	}
+	databases := 0
+	for i := range b.parent.Files {
+		old := &b.parent.Files[i]
+		if old.FileID.IsZero() {
+			continue
+		}
+		databases++
+		for _, j := range jobs {
+			if sameFileID(old.FileID, old.PartialID, j.entry.FileID, j.entry.PartialID) {
+				return nil
+			}
+		}
+	}
+	if databases == 0 {
+		return nil
+	}
+	return &OtherEnvironmentError{Env: b.opt.Env, Last: b.parent}
+}
+
+// readFiles prepares the files against the parent and sends those that have to be read through the pipeline.
+func (b *backup) readFiles(ctx context.Context, jobs []*fileJob, round int) error {
+	var read []*fileJob
+	var total int64
+	for _, j := range jobs {
+		if err := b.prepare(ctx, j); err != nil {
+			return err
+		}
+		if !j.unread {
+			read = append(read, j)
+			total += j.size
+		}
+	}
+	b.result.FilesRead += len(read)
+	b.result.FilesUnread += len(jobs) - len(read)
+	if round == 0 {
+		b.progress.Phase(PhaseRead, total)
+	}
+	if err := b.step("read"); err != nil {
+		return err
+	}
+	now := time.Now().UTC()
+	for _, j := range read {
+		j.started, j.entry.ReadAt = now, now
+	}
+	return b.pipe.run(ctx, read)
+}
+
+// prepare finds the file in the parent backup and in the journal, and decides whether it has to be read.
+func (b *backup) prepare(ctx context.Context, j *fileJob) error {
+	j.entry.BlockSize = manifest.NextBlockSize(j.size, j.entry.PageSize)
+	old := b.findOld(j)
+	if old != nil {
+		if keepBlockSize(old, j) {
+			j.entry.BlockSize = old.BlockSize
+		}
+		if !b.opt.ReadAll && b.takeOver(j, old) {
+			return nil
+		}
+		if err := b.openOld(ctx, j, old); err != nil {
+			return err
+		}
+	}
+	if jf := b.stored[journalKey{j.entry.Dir, j.entry.Path}]; jf != nil && jf.blockSize == j.entry.BlockSize {
+		j.journal = jf
+	}
+	return nil
+}
+
+// findOld finds the file in the parent: a database by its id, wherever it was, anything else by its name.
+func (b *backup) findOld(j *fileJob) *manifest.File {
+	if b.parent == nil {
+		return nil
+	}
+	var byName *manifest.File
+	for i := range b.parent.Files {
+		f := &b.parent.Files[i]
+		if sameFileID(f.FileID, f.PartialID, j.entry.FileID, j.entry.PartialID) {
+			return f
+		}
+		if f.Dir == j.entry.Dir && f.Path == j.entry.Path {
+			byName = f
+		}
+	}
+	return byName
+}
+
+// keepBlockSize keeps the parent's block size, so that blocks stay comparable, until the file has outgrown it fourfold.
+func keepBlockSize(old *manifest.File, j *fileJob) bool {
+	return old.PageSize == j.entry.PageSize && (j.size+int64(old.BlockSize)-1)/int64(old.BlockSize) <= 4*manifest.MaxBlocks
+}
+
+// takeOver takes the parent's blocks for a file that its inode shows to be unchanged since, unless some of them have to be stored anew.
+func (b *backup) takeOver(j *fileJob, old *manifest.File) bool {
+	if old.Dir != j.entry.Dir || old.Path != j.entry.Path || !unchanged(old, j.file.Stat) || b.avoid[old.Map] {
+		return false
+	}
+	for _, u := range old.Uses {
+		if b.packOrdinal(b.parent.Packs[u.Pack]) == noPack {
+			return false
+		}
+	}
+	readAt := old.ReadAt
+	j.entry = *old
+	j.entry.ReadAt = readAt
+	j.unread, j.old = true, old
+	b.progress.File(j.name())
+	return true
+}
+
+func (b *backup) packOrdinal(p manifest.Pack) int {
+	if b.avoid[p.Name] || b.retired[p.Name] {
+		return noPack
+	}
+	return b.packs.known(p.Name, p.Size)
+}
+
+// openOld opens the parent's map of the file for comparison. A map that is lost makes the file new, no more.
+func (b *backup) openOld(ctx context.Context, j *fileJob, old *manifest.File) error {
+	if old.BlockSize != j.entry.BlockSize || b.avoid[old.Map] {
+		return nil
+	}
+	p, err := openParent(ctx, b.repo, b.st, b.opt.Env, old)
+	if errors.Is(err, manifest.ErrDamaged) || errors.Is(err, remote.ErrNotFound) {
+		b.progress.Note(fmt.Sprintf("%s is stored as a whole: %v", j.name(), err))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	sizes := make(map[manifest.Hash]int64, len(b.parent.Packs))
+	for _, pk := range b.parent.Packs {
+		sizes[pk.Name] = pk.Size
+	}
+	for _, name := range p.m.Packs {
+		j.oldPacks = append(j.oldPacks, b.packOrdinal(manifest.Pack{Name: name, Size: sizes[name]}))
+	}
+	j.parent, j.old = p, old
+	return nil
+}
+
+// resolveNames decides which file stands in the backup where two were found under one name, one after the other. The first one is
+// kept: what the log created meanwhile, the log creates again. A file without a place in the log (the log knows nothing of application files) is
+// replaced by its newer self.
+func (b *backup) resolveNames(final []localenv.File) {
+	now := map[journalKey]inode{}
+	for _, f := range final {
+		now[journalKey{f.Dir, f.Path}] = inode{f.Stat.Device, f.Stat.Inode}
+	}
+	byName := map[journalKey]*fileJob{}
+	for _, j := range b.jobs {
+		key := journalKey{j.entry.Dir, j.entry.Path}
+		first := byName[key]
+		if first == nil {
+			byName[key] = j
+			continue
+		}
+		later := inode{j.file.Stat.Device, j.file.Stat.Inode}
+		if now[key] == later && first.entry.Kind == bdb.KindFile {
+			first.dropped = true
+			byName[key] = j
+		} else {
+			j.dropped = true
+		}
+	}
+	kept := b.jobs[:0:0]
+	var dropped []*fileJob
+	for _, j := range b.jobs {
+		if j.dropped {
+			dropped = append(dropped, j)
+		} else {
+			kept = append(kept, j)
+		}
+	}
+	for _, j := range dropped {
+		// Closing early is harmless: nothing is listed any more.
+		_ = j.src.Close()
+		if j.parent != nil {
+			_ = j.parent.close()
+		}
+	}
+	b.jobs = kept
+}

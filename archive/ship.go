@@ -1,0 +1,257 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"bdbvault/localenv"
+	"bdbvault/localenv/bdb"
+	"bdbvault/manifest"
+	"bdbvault/remote/repository"
+)
+
+// ShipOptions say how to ship.
+type ShipOptions struct {
+	Env      string
+	StateDir string
+	Progress Progress
+	Step     func(name string) error // see BackupOptions
+}
+
+// ShipResult says what was shipped.
+type ShipResult struct {
+	Timeline    manifest.Timeline
+	From, To    bdb.LSN   // the log in between is new in the store; equal: nothing was
+	Segments    int       // stored by this run
+	LogBytes    int64     // of the log, in those segments
+	StoredBytes int64     // of those segments in the store
+	Records     int64     // in those segments
+	Commits     int64     // in those segments; 0 where encrypted and no password was given
+	LastCommit  time.Time // newest commit in the store, to the second; zero: none known
+}
+
+// Ship sends the log records that are not in the store yet. *ChainError: the log does not continue what was shipped; ErrNoBackup: there is
+// nothing to continue. Either way a full backup is needed.
+func Ship(ctx context.Context, repo *repository.Repository, env *localenv.Env, opt ShipOptions) (res *ShipResult, err error) {
+	if err := manifest.CheckEnv(opt.Env); err != nil {
+		return nil, err
+	}
+	if opt.Progress == nil {
+		opt.Progress = silent{}
+	}
+	st, err := openState(opt.StateDir, repo, opt.Env)
+	if err != nil {
+		return nil, err
+	}
+	m, err := loadParent(ctx, repo, st, opt.Env, opt.Progress.Note)
+	if err != nil {
+		return nil, err
+	}
+	if m == nil {
+		return nil, fmt.Errorf("environment %s: %w", opt.Env, ErrNoBackup)
+	}
+	log, err := env.OpenLog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	s := &shipper{repo: repo, st: st, env: opt.Env, home: env.Home, log: log, progress: opt.Progress, step: opt.Step}
+	if err := s.find(ctx, m); err != nil {
+		return nil, err
+	}
+	if err := s.continues(ctx); err != nil {
+		return nil, err
+	}
+	opt.Progress.Phase(PhaseLog, 0)
+	if err := s.ship(ctx); err != nil {
+		return nil, err
+	}
+	return &s.result, nil
+}
+
+// shipper sends one environment's log to one timeline.
+type shipper struct {
+	repo     *repository.Repository
+	st       *state
+	env      string
+	home     string
+	log      *localenv.Log
+	progress Progress
+	step     func(string) error
+
+	timeline manifest.Timeline
+	first    uint32                        // log file with which the timeline has to be unbroken
+	last     *manifest.SegmentHeader       // up to here it is; nil: nothing is shipped
+	cover    manifest.Cover                // what it is made of, as far as listed
+	present  map[manifest.SegmentName]bool // listed
+	result   ShipResult
+}
+
+func (s *shipper) at(name string) error {
+	if s.step == nil {
+		return nil
+	}
+	return s.step(name)
+}
+
+// shipped is the state's note of how far a timeline is stored without a gap.
+type shipped struct {
+	Timeline manifest.Timeline       `json:"timeline"`
+	First    uint32                  `json:"first"`
+	Header   *manifest.SegmentHeader `json:"header"`
+}
+
+// find learns how far the log of m's timeline is in the store: from the state, if that is right, and what was added since.
+func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
+	s.timeline, s.first = m.Timeline, m.NeededFrom.File
+	s.present = map[manifest.SegmentName]bool{}
+	var known []manifest.SegmentName
+	after := &manifest.SegmentName{Timeline: s.timeline, File: s.first}
+	var note shipped
+	if s.st.load(stateShipped, &note) && note.Header != nil && note.Timeline == s.timeline && note.First <= s.first && note.Header.File >= s.first {
+		// The noted segment stands for all before it; the list starts behind it.
+		name := note.Header.Name()
+		after, s.last = &name, note.Header
+		name.Start = 0
+		known = append(known, name)
+		s.first = name.File
+	}
+	list, err := s.repo.Segments(ctx, s.env, s.timeline, after)
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		s.present[n] = true
+	}
+	s.cover = manifest.NewChain(s.timeline, append(known, list...)).Follow(s.first, bdb.LSN{})
+	if n := len(s.cover.Segments); n > 0 && s.present[s.cover.Segments[n-1]] {
+		s.last, err = s.repo.SegmentHeader(ctx, s.env, s.cover.Segments[n-1])
+	}
+	return err
+}
+
+// broken makes a ChainError.
+func (s *shipper) broken(format string, args ...any) error {
+	return &ChainError{Timeline: s.timeline, Shipped: s.last.EndLSN(), Reason: fmt.Sprintf(format, args...)}
+}
+
+// continues proves that the local log goes on where the stored one ends: the bytes up to there have the hash that was stored with the
+// last segment, and are all still there.
+func (s *shipper) continues(ctx context.Context) error {
+	if s.last == nil {
+		if files := s.log.Files(); files[0] > s.first {
+			return &ChainError{Timeline: s.timeline, Shipped: bdb.LSN{File: s.first},
+				Reason: fmt.Sprintf("log file %d was removed before it was shipped", s.first)}
+		}
+		return nil
+	}
+	files := s.log.Files()
+	oldest, newest := files[0], files[len(files)-1]
+	switch {
+	case newest < s.last.File:
+		return s.broken("the newest log file here is %d: the environment was restored from an older copy, or made anew", newest)
+	case oldest > s.last.File+1:
+		return s.broken("log file %d was removed before it was shipped (DB_LOG_AUTOREMOVE, db_archive -d?)", s.last.File+1)
+	}
+	if oldest <= s.last.File {
+		if err := s.samePrefix(ctx); err != nil {
+			return err
+		}
+	}
+	if newest == s.last.File {
+		return nil
+	}
+	if prev, err := s.log.FirstRecordPrev(ctx, s.last.File+1); err != nil {
+		return err
+	} else if (s.last.Sealed || oldest > s.last.File) && prev != s.last.LastRecord {
+		return s.linkBroken(oldest, prev)
+	}
+	return nil
+}
+
+func (s *shipper) linkBroken(oldest, prev uint32) error {
+	if oldest > s.last.File && prev > s.last.LastRecord {
+		return s.broken("log file %d was removed before its end was shipped (DB_LOG_AUTOREMOVE, db_archive -d?)", s.last.File)
+	}
+	return s.broken("log file %d does not follow on what was shipped of log file %d: the environment was restored, made anew, or lost its newest records in a crash",
+		s.last.File+1, s.last.File)
+}
+
+// samePrefix compares the log file with which the stored log ends with what was stored of it.
+func (s *shipper) samePrefix(ctx context.Context) error {
+	end, err := s.log.EndOf(ctx, s.last.File)
+	if err != nil {
+		return err
+	}
+	if end < s.last.End || (s.last.Sealed && end > s.last.End) {
+		return s.broken("log file %d ends at offset %d here: the environment was restored, made anew, or lost its newest records in a crash", s.last.File, end)
+	}
+	h := newPrefixHash(s.log, s.last.File)
+	sum, err := h.upTo(ctx, s.last.End)
+	if err != nil {
+		return err
+	}
+	if sum != s.last.EndHash {
+		return s.broken("log file %d differs from what was shipped: the environment was restored, made anew, or lost its newest records in a crash", s.last.File)
+	}
+	return nil
+}
+
+// shipLog sends the log as part of a backup: on the parent's timeline if the log continues it, else on a new one.
+func (b *backup) shipLog(ctx context.Context) error {
+	if err := b.step("ship"); err != nil {
+		return err
+	}
+	s := &shipper{repo: b.repo, st: b.st, env: b.opt.Env, home: b.env.Home, log: b.log, progress: b.progress, step: b.opt.Step}
+	reason, err := b.joinTimeline(ctx, s)
+	if err != nil {
+		return err
+	}
+	if reason != "" {
+		s.startTimeline(manifest.NewTimeline(), b.m.NeededFrom.File)
+		b.m.NewTimeline = reason
+	}
+	b.m.Timeline = s.timeline
+	b.progress.Phase(PhaseLog, 0)
+	if err := s.ship(ctx); err != nil {
+		return err
+	}
+	b.result.Ship = s.result
+	return nil
+}
+
+// joinTimeline positions s at the end of the parent's timeline, or says why the log can't continue it.
+func (b *backup) joinTimeline(ctx context.Context, s *shipper) (reason string, err error) {
+	if b.parent == nil {
+		return "first backup", nil
+	}
+	if err := s.find(ctx, b.parent); err != nil {
+		return "", err
+	}
+	err = s.continues(ctx)
+	var broken *ChainError
+	if errors.As(err, &broken) {
+		b.progress.Note("a new timeline begins: " + broken.Error())
+		return broken.Reason, nil
+	}
+	return "", err
+}
+
+// startTimeline makes s begin at the beginning of a log file.
+func (s *shipper) startTimeline(t manifest.Timeline, first uint32) {
+	s.timeline, s.first, s.last = t, first, nil
+	s.cover, s.present = manifest.Cover{}, map[manifest.SegmentName]bool{}
+}
+
+// checkChain asserts that the store has the log from the beginning of the needed-from file to consistent-at.
+func (b *backup) checkChain(ctx context.Context) error {
+	after := &manifest.SegmentName{Timeline: b.m.Timeline, File: b.m.NeededFrom.File}
+	list, err := b.repo.Segments(ctx, b.opt.Env, b.m.Timeline, after)
+	if err != nil {
+		return err
+	}
+	_, err = manifest.NewChain(b.m.Timeline, list).CoverBackup(b.m, bdb.LSN{})
+	return err
+}

@@ -1,0 +1,101 @@
+package archive
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+
+	"bdbvault/manifest"
+	"bdbvault/remote/repository"
+)
+
+// state is the local cache of one environment's backups: DIR/<repository id>/<env>/.
+type state struct{ dir string }
+
+func openState(dir string, repo *repository.Repository, env string) (*state, error) {
+	s := &state{dir: filepath.Join(dir, repo.Info.ID.String(), env)}
+	if err := os.MkdirAll(filepath.Join(s.dir, "maps"), 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	return s, nil
+}
+
+func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *state) mapPath(h manifest.Hash) string { return filepath.Join(s.dir, "maps", h.String()) }
+
+// spool returns a temporary file that vanishes with its descriptor.
+func (s *state) spool() (*os.File, error) {
+	f, err := os.CreateTemp(s.dir, "spool-*")
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// write replaces a file of the state as one step, so that a reader and a crash see the old or the new one.
+func (s *state) write(name string, data []byte) error {
+	if err := renameio.WriteFile(s.path(name), data, 0o600); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	return nil
+}
+
+// load decodes a JSON file of the state; whatever is wrong with it, it then counts as absent.
+func (s *state) load(name string, v any) bool {
+	data, err := os.ReadFile(s.path(name))
+	return err == nil && json.Unmarshal(data, v) == nil
+}
+
+func (s *state) save(name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return s.write(name, data)
+}
+
+const (
+	stateManifest = "manifest.json"
+	stateShipped  = "shipped.json"
+	stateJournal  = "journal"
+)
+
+// keepMaps removes cached maps that m does not name.
+func (s *state) keepMaps(m *manifest.Manifest) error {
+	keep := make(map[string]bool, len(m.Files))
+	for i := range m.Files {
+		keep[m.Files[i].Map.String()] = true
+	}
+	entries, err := os.ReadDir(filepath.Join(s.dir, "maps"))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !keep[e.Name()] {
+			if err := os.Remove(filepath.Join(s.dir, "maps", e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// adopt moves a finished temporary file to the cached maps.
+func (s *state) adopt(t *renameio.PendingFile, h manifest.Hash) error {
+	if err := t.Close(); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	if err := os.Rename(t.Name(), s.mapPath(h)); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	return nil
+}
