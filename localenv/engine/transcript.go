@@ -1,0 +1,48 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Bounds of a Transcript: a verification of a bad file can say a line for every page.
+const (
+	transcriptLines = 40
+	transcriptWidth = 1000
+)
+
+// Transcript collects what an engine says during a call: the first lines whole, then only how many more there were. The zero value
+// is empty. It is not safe for use by several goroutines.
+type Transcript struct {
+	lines []string
+	more  int
+}
+
+// Add takes one line.
+func (t *Transcript) Add(line string) {
+	line = strings.TrimRight(line, " \r\n")
+	if line == "" {
+		return
+	}
+	if len(t.lines) == transcriptLines {
+		t.more++
+		return
+	}
+	t.lines = append(t.lines, clip(line, transcriptWidth))
+}
+
+// Lines returns what was said.
+func (t *Transcript) Lines() []string {
+	if t.more == 0 {
+		return t.lines
+	}
+	return append(t.lines[:len(t.lines):len(t.lines)], fmt.Sprintf("and %d more lines", t.more))
+}
+
+// clip shortens s to n bytes.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}
