@@ -373,16 +373,16 @@ func (b *backup) describe() {
 	if h, err := b.log.Header(b.m.ConsistentAt.File); err == nil {
 		m.Encrypted = h.Encrypted
 	}
-	modes := map[int]uint32{}
-	for _, d := range b.listing.Dirs {
-		if d.Path == "." {
-			modes[d.Dir] = d.Stat.Mode & 0o7777
-		} else {
-			m.Folders = append(m.Folders, manifest.Folder{Dir: d.Dir, Path: d.Path, Mode: d.Stat.Mode & 0o7777})
-		}
+	for _, d := range b.env.Dirs {
+		m.Dirs = append(m.Dirs, manifest.Dir{Name: d.Name})
 	}
-	for i, d := range b.env.Dirs {
-		m.Dirs = append(m.Dirs, manifest.Dir{Name: d.Name, Mode: modes[i]})
+	for _, d := range b.listing.Dirs {
+		mode := d.Stat.Mode & 0o7777
+		if dir := &m.Dirs[d.Dir]; d.Path == "." {
+			dir.Mode, dir.UID, dir.GID = mode, d.Stat.UID, d.Stat.GID
+		} else {
+			m.Folders = append(m.Folders, manifest.Folder{Dir: d.Dir, Path: d.Path, Mode: mode, UID: d.Stat.UID, GID: d.Stat.GID})
+		}
 	}
 	for _, s := range b.listing.Skipped {
 		m.Skipped = append(m.Skipped, manifest.Skipped{Path: s.Path, Reason: s.Reason})
