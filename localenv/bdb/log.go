@@ -152,7 +152,17 @@ func (f *framing) sumFits(record []byte) bool {
 		return f.Order.Uint32(record[8:]) == Checksum(record[plainRecordHeader:])^prev^length
 	}
 	mac := f.key.MAC(record[cryptRecordHeader:])
-	f.Order.PutUint32(mac[:], f.Order.Uint32(mac[:])^prev)
-	f.Order.PutUint32(mac[4:], f.Order.Uint32(mac[4:])^length)
+	for i := range 4 {
+		mac[i] ^= byte(prev >> f.shift(i))
+		mac[4+i] ^= byte(length >> f.shift(i))
+	}
 	return [MACSize]byte(record[8:]) == mac
+}
+
+// shift is where byte i of a word in the file stands in a number.
+func (f *framing) shift(i int) int {
+	if f.Order == binary.BigEndian {
+		i = 3 - i
+	}
+	return 8 * i
 }
