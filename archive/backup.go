@@ -395,7 +395,7 @@ func (b *backup) putPack(ctx context.Context, name manifest.Hash, data []byte) e
 		return err
 	}
 	err := b.repo.Bucket.Put(ctx, manifest.PackKey(b.opt.Env, name), bytes.NewReader(data), int64(len(data)),
-		remote.PutOptions{SHA256: name, HasSHA256: true})
+		remote.PutOptions{IfAbsent: true, SHA256: name, HasSHA256: true})
 	if err != nil {
 		return fmt.Errorf("store pack: %w", err)
 	}

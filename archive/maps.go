@@ -116,7 +116,7 @@ func (b *backup) storeMap(ctx context.Context, j *fileJob) error {
 		return fmt.Errorf("%s: hashes: %w", j.name(), err)
 	}
 	name := manifest.Hash(sum.Sum(nil))
-	err = b.repo.Bucket.Put(ctx, manifest.MapKey(b.opt.Env, name), body, size, remote.PutOptions{SHA256: name, HasSHA256: true})
+	err = b.repo.Bucket.Put(ctx, manifest.MapKey(b.opt.Env, name), body, size, remote.PutOptions{IfAbsent: true, SHA256: name, HasSHA256: true})
 	if err != nil {
 		return fmt.Errorf("store the map of %s: %w", j.name(), err)
 	}

@@ -156,9 +156,12 @@ func (e *extent) read(ctx context.Context) (err error) {
 	j := e.job
 	e.n, e.stats = 0, localenv.ReadStats{}
 	if e.want > 0 {
-		if e.n, e.stats, err = j.src.ReadAt(ctx, e.buf[:e.want], e.off); err != nil {
+		// Whole pages are asked for; what a file has grown by since it was opened is left out.
+		pages := (e.want + j.entry.PageSize - 1) &^ (j.entry.PageSize - 1)
+		if e.n, e.stats, err = j.src.ReadAt(ctx, e.buf[:pages], e.off); err != nil {
 			return err
 		}
+		e.n = min(e.n, e.want)
 	}
 	bs := j.entry.BlockSize
 	count := (e.n + bs - 1) / bs

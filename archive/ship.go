@@ -163,7 +163,7 @@ func (s *shipper) continues(ctx context.Context) error {
 	if newest == s.last.File {
 		return nil
 	}
-	if prev, err := s.log.FirstRecordPrev(ctx, s.last.File+1); err != nil {
+	if prev, err := s.log.FirstRecordPrev(s.last.File + 1); err != nil {
 		return err
 	} else if (s.last.Sealed || oldest > s.last.File) && prev != s.last.LastRecord {
 		return s.linkBroken(oldest, prev)
