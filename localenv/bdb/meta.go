@@ -197,8 +197,8 @@ func (m *Meta) Extent(n uint32) (extent Meta, ok bool) {
 	if m.Kind != KindQueue || first > math.MaxUint32 {
 		return Meta{}, false
 	}
-	known := m.PagesPerExtent != 0
-	if !known && !(m.Encrypted && m.FileIDPartial) {
+	known := m.PagesPerExtent != 0 || m.FileIDPartial && n == 0
+	if !known && !m.FileIDPartial {
 		return Meta{}, false
 	}
 	extent = *m
