@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"bdbvault/archive"
+	"bdbvault/localenv"
+	"bdbvault/localenv/bdb"
+	"bdbvault/localenv/engine"
+	"bdbvault/manifest"
+	"bdbvault/remote"
+	"bdbvault/remote/repository"
+	"bdbvault/restore"
+)
+
+// Exit codes.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitChain       = 3 // the log chain is broken: a full backup is needed
+	exitDamage      = 4
+	exitInterrupted = 130
+)
+
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func asUsage(err error) error {
+	if is[usageError](err) {
+		return err
+	}
+	return usageError{err}
+}
+
+// is reports whether there is an E in err's chain.
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// verdict is what an error comes to: the exit code, what happened, and what to do next.
+type verdict struct {
+	code int
+	text string
+	hint string
+}
+
+// judge is the only place that knows exit codes.
+func judge(ctx context.Context, err error) verdict {
+	if err == nil {
+		return verdict{}
+	}
+	v := verdict{text: err.Error(), hint: hint(err)}
+	switch {
+	case interrupted(ctx) && errors.Is(err, context.Canceled):
+		v = verdict{code: exitInterrupted, text: "interrupted", hint: "Nothing half done was published. The same command goes on from here."}
+	case interrupted(ctx):
+		v.code = exitInterrupted
+	case is[usageError](err):
+		v.code = exitUsage
+	case isDamage(err):
+		v.code = exitDamage
+	case is[*archive.ChainError](err), errors.Is(err, archive.ErrNoBackup), is[*manifest.GapError](err):
+		v.code = exitChain
+	default:
+		v.code = exitFailed
+	}
+	return v
+}
+
+func isDamage(err error) bool {
+	return errors.Is(err, manifest.ErrDamaged) || errors.Is(err, engine.ErrDamaged) ||
+		is[*archive.DamageError](err) || is[*restore.DamageError](err) || is[*restore.MissingError](err) ||
+		is[*restore.VerifyError](err) || is[*restore.NameError](err)
+}
+
+// hint says what to do next. The order matters where an error has several in its chain: the most telling first.
+func hint(err error) string {
+	switch {
+	case is[usageError](err):
+		return "See bdbvault --help, or bdbvault COMMAND --help."
+	case errors.Is(err, repository.ErrNone):
+		return "Check -r. If there has never been a repository, make one: bdbvault init -r REPOSITORY"
+	case errors.Is(err, repository.ErrExists):
+		return "Nothing was changed. Just use it, or choose another prefix or directory."
+	case errors.Is(err, engine.ErrPassword), errors.Is(err, bdb.ErrPassword), errors.Is(err, restore.ErrPassword):
+		return "Give the environment's password by --password-file FILE or " + passwordVariable + "; leave it out if the environment is not encrypted."
+	case is[*archive.OtherEnvironmentError](err):
+		return "Choose another name with --env NAME. If this environment has taken the old one's place for good, begin afresh beside its backups: --new-environment"
+	case is[*archive.ChainError](err), errors.Is(err, archive.ErrNoBackup):
+		return "Take a full backup, which begins a new timeline: bdbvault backup. What was shipped before stays restorable."
+	}
+	for _, find := range []func(error) string{damageHint, restoreHint, engineHint, storeHint, localHint} {
+		if h := find(err); h != "" {
+			return h
+		}
+	}
+	return ""
+}
+
+func damageHint(err error) string {
+	switch {
+	case is[*archive.DamageError](err):
+		return "These pages are bad on this disk. Check it, and verify the databases (db_verify). To keep what is readable: --allow-damaged, which records the pages in the backup."
+	case is[*archive.NotCoveredError](err):
+		return "Databases outside the data directories of DB_CONFIG can't be backed up. Add their directory there (add_data_dir) or remove them."
+	case is[*archive.LogTooShortError](err):
+		return "The log was truncated, or files of another environment lie here. Recover the environment (db_recover) before you back it up."
+	case is[*manifest.GapError](err):
+		return "Log is missing in the store. Restore an older backup with --backup ID, and take a full backup now: bdbvault backup"
+	case is[*manifest.FormatError](err):
+		return "It was written by a newer bdbvault: use that one."
+	case is[*repository.VoidError](err), errors.Is(err, manifest.ErrDamaged), is[*restore.DamageError](err):
+		return "Restore another backup with --backup ID (bdbvault list shows them), and take a full backup now: bdbvault backup"
+	}
+	return ""
+}
+
+func restoreHint(err error) string {
+	switch {
+	case errors.Is(err, restore.ErrEnvironment):
+		return "Name one with --env NAME; bdbvault list shows all."
+	case errors.Is(err, restore.ErrNoBackup):
+		return "bdbvault list shows what there is. Take one with bdbvault backup."
+	case is[*restore.NotFoundError](err), is[*noBackupError](err):
+		return "bdbvault list shows all backups."
+	case is[*restore.TargetError](err):
+		return "Restore into a new or an empty directory. An interrupted restore is resumed by the same command."
+	case is[*restore.ConfigError](err):
+		return "The DB_CONFIG in the backup names a place outside the home, which a restore must not write to."
+	case is[*restore.NameError](err):
+		return "Such a name comes from a damaged or a forged backup. Nothing was written there."
+	case is[*restore.MissingError](err), is[*restore.VerifyError](err):
+		return "The restored home is marked unfinished: do not use it. Restore an older backup with --backup ID."
+	case is[*restore.LogEndError](err):
+		return "Restore another backup with --backup ID; bdbvault list shows them."
+	case is[*restore.RecoveryError](err):
+		return "The restored home is marked unfinished: do not use it. Try an older backup with --backup ID, or the other engine (--engine libdb, dbutil)."
+	}
+	return ""
+}
+
+func engineHint(err error) string {
+	if e, ok := errors.AsType[*engine.HungError](err); ok {
+		return fmt.Sprintf("Look why the environment does not answer (db_stat -CA). Process %d ends by itself; do not kill it with SIGKILL.", e.PID)
+	}
+	switch {
+	case errors.Is(err, engine.ErrStaleRegion):
+		return "Let the application (or db_recover) recover the environment first, or leave it unjoined: --bulk-safe off and no -c"
+	case errors.Is(err, engine.ErrNotJoinable):
+		return "Run bdbvault as the user who owns the environment while its application is running, or leave it unjoined: --bulk-safe off and no -c"
+	case errors.Is(err, engine.ErrFlagLost):
+		return "The application was restarted meanwhile. Take the backup again."
+	case errors.Is(err, engine.ErrNotSupported):
+		return "bdbvault version shows the engine there is. Choose with --engine libdb (needs a build with cgo) or --engine dbutil --db-bin DIR."
+	case is[*engine.ChildError](err):
+		return "Check that the application still works. The engine ran in a process of its own, which is gone."
+	}
+	return ""
+}
+
+// storeHints say what to do about a fault of the store.
+var storeHints = map[remote.Kind]string{
+	remote.NoBucket:    "Make the bucket first (aws s3 mb s3://BUCKET), or mount the directory; check the name, --endpoint and --region.",
+	remote.Auth:        "Check the keys: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile; and that they belong to this --endpoint.",
+	remote.Expired:     "Get new credentials (aws sso login, or a new AWS_SESSION_TOKEN).",
+	remote.Denied:      "The keys are known but may not do this. Backup needs to get, put and list below the prefix, restore to get and list.",
+	remote.WrongRegion: "Give the bucket's region with --region or AWS_REGION.",
+	remote.ClockSkew:   "Set this host's clock (chronyc makestep, timedatectl).",
+	remote.Untrusted:   "Give the store's certificate authority with --ca-file FILE, and check that the host name is the certificate's.",
+	remote.Unreachable: "Check --endpoint and the network; --retry-for DURATION waits longer. What is stored already need not be sent again.",
+	remote.Transient:   "The store keeps failing; --retry-for DURATION waits longer. What is stored already need not be sent again.",
+	remote.Damaged:     "Bytes change on the way to the store: suspect memory, network or a proxy.",
+	remote.Full:        "Make room in the store. What is stored already need not be sent again.",
+	remote.ReadOnly:    "The store takes no writes: check how it is mounted, or its policy.",
+	remote.Unsupported: "Try the other client: --s3-client aws or --s3-client minio",
+	remote.Invalid:     "Check -r and the settings of the store.",
+	remote.NotFound:    "It was in the store once. Look who deletes there (a lifecycle rule?), and take a full backup: bdbvault backup",
+}
+
+func storeHint(err error) string {
+	if e, ok := errors.AsType[*remote.Error](err); ok {
+		return storeHints[e.Kind]
+	}
+	return ""
+}
+
+func localHint(err error) string {
+	switch {
+	case errors.Is(err, localenv.ErrNoLog):
+		return "Only transactional environments with their log on disk can be backed up live."
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "The disk is full: make room. The same command then goes on."
+	case errors.Is(err, syscall.EROFS):
+		return "The file system is mounted read-only."
+	case errors.Is(err, fs.ErrPermission):
+		return "Run bdbvault as root or as the user who owns the files."
+	case errors.Is(err, fs.ErrNotExist):
+		return "Check the path."
+	}
+	return ""
+}

@@ -1,0 +1,232 @@
+// Command bdbvault archives live Berkeley DB environments to S3-compatible object storage and brings them back.
+//
+// This package holds commands, flags, messages and exit codes, and nothing else: what a command does is done by the packages
+// archive and restore. Every command prints one result, as text or with --json as one object, and every error a person
+// sees is put into words in one place, errors.go, which also knows the exit codes.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+func main() {
+	// The engine's child is this program again. It must not get the signal handling of a command.
+	if len(os.Args) > 1 && os.Args[1] == engineCommand {
+		os.Exit(serveEngine(os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(run(os.Args, os.Stdout, os.Stderr))
+}
+
+// run carries out one command line and returns its exit code.
+func run(args []string, out, errs io.Writer) int {
+	ctx, stop := interruptible(context.Background(), errs)
+	defer stop()
+	p := &program{ctx: ctx, out: out, errs: errs, json: wantsJSON(args)}
+	app := p.app()
+	// What urfave/cli itself returns is about the command line; errors of commands went to finish already.
+	if err := app.RunContext(ctx, flagsFirst(app.Commands, args)); err != nil {
+		p.finish(args, nil, asUsage(err))
+	}
+	return p.code
+}
+
+// program is one run of bdbvault: where it writes, and what it ends with.
+type program struct {
+	ctx       context.Context
+	out, errs io.Writer
+	json      bool
+	quiet     bool
+	code      int
+}
+
+func (p *program) app() *cli.App {
+	cli.HelpFlag = &cli.BoolFlag{Name: "help", Usage: "show help", DisableDefaultText: true} // -h is --home
+	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}
+	app := &cli.App{
+		Name:            "bdbvault",
+		Usage:           "archives live Berkeley DB environments to object storage and brings them back",
+		Version:         version,
+		Commands:        p.commands(),
+		Writer:          p.out,
+		ErrWriter:       p.errs,
+		Action:          noCommand,
+		OnUsageError:    onUsageError,
+		ExitErrHandler:  func(*cli.Context, error) {}, // finish decides
+		HideHelpCommand: true,
+		Suggest:         false,
+	}
+	for _, c := range app.Commands {
+		c.OnUsageError = onUsageError
+		c.HideHelpCommand = true
+	}
+	return app
+}
+
+func noCommand(c *cli.Context) error {
+	if c.Args().Present() {
+		return usagef("there is no command %q", c.Args().First())
+	}
+	return usagef("no command given")
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error { return asUsage(err) }
+
+// result is what a command has to say when it is done. With --json it is encoded instead.
+type result interface {
+	text(w io.Writer)
+}
+
+// action is a command: its result is printed even beside an error, if there is one.
+type action func(ctx context.Context, c *call) (result, error)
+
+// command makes f an action of urfave/cli that takes exactly the arguments named.
+func (p *program) command(f action, arguments ...string) cli.ActionFunc {
+	return func(cc *cli.Context) error {
+		if err := checkArguments(cc, arguments); err != nil {
+			return err
+		}
+		c := newCall(cc, p.errs)
+		p.quiet = c.Bool(flagQuiet)
+		res, err := f(p.ctx, c)
+		c.progress.end()
+		p.finish([]string{"bdbvault", cc.Command.Name}, res, err)
+		return nil
+	}
+}
+
+func checkArguments(cc *cli.Context, want []string) error {
+	switch n := cc.NArg(); {
+	case n < len(want):
+		return usagef("%s wants %s", cc.Command.Name, strings.Join(want[n:], " "))
+	case n > len(want):
+		return usagef("%s: what is %q for?", cc.Command.Name, cc.Args().Get(len(want)))
+	}
+	return nil
+}
+
+// finish prints the result and the error and sets the exit code.
+func (p *program) finish(args []string, res result, err error) {
+	if p.json {
+		err = p.finishJSON(res, err)
+	} else if res != nil {
+		err = firstError(err, writeText(p.out, res))
+	}
+	v := judge(p.ctx, err)
+	p.code = v.code
+	if err == nil {
+		return
+	}
+	name := "bdbvault"
+	if len(args) > 1 && !strings.HasPrefix(args[1], "-") && v.code != exitUsage {
+		name += " " + args[1]
+	}
+	fmt.Fprintf(p.errs, "%s: %s\n", name, v.text)
+	if v.hint != "" {
+		fmt.Fprintf(p.errs, "%s\n", indent(v.hint))
+	}
+}
+
+// failure is the object that a command ends with if it fails.
+type failure struct {
+	Error  string `json:"error"`
+	Code   int    `json:"code"`
+	Hint   string `json:"hint,omitempty"`
+	Result result `json:"result,omitempty"` // as far as there is one
+}
+
+func (p *program) finishJSON(res result, err error) error {
+	var object any = res
+	if err != nil {
+		v := judge(p.ctx, err)
+		object = failure{Error: v.text, Code: v.code, Hint: v.hint, Result: res}
+	}
+	enc := json.NewEncoder(p.out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return firstError(err, enc.Encode(object))
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeText prints a result in one write, so that a failing output is noticed: exit code 0 has to mean that it was printed.
+func writeText(out io.Writer, res result) error {
+	var b strings.Builder
+	res.text(&b)
+	if _, err := io.WriteString(out, b.String()); err != nil {
+		return fmt.Errorf("print the result: %w", err)
+	}
+	return nil
+}
+
+// wantsJSON looks for --json by itself, since an error in the command line has to be answered with an object as well.
+func wantsJSON(args []string) bool {
+	on, _ := strconv.ParseBool(os.Getenv("BDBVAULT_JSON"))
+	for _, a := range args {
+		switch name, value, has := strings.Cut(strings.TrimLeft(a, "-"), "="); {
+		case a == "--":
+			return on
+		case !strings.HasPrefix(a, "-") || name != flagJSON:
+		case has:
+			on, _ = strconv.ParseBool(value)
+		default:
+			on = true
+		}
+	}
+	return on
+}
+
+// flagsFirst moves arguments behind the flags, where urfave/cli wants them: "show ID --json" is as good as "show --json ID".
+func flagsFirst(commands []*cli.Command, args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[1]) })
+	if i < 0 {
+		return args
+	}
+	front, rest := slices.Clone(args[:2]), []string{"--"}
+	for left := args[2:]; len(left) > 0; left = left[1:] {
+		a := left[0]
+		if a == "--" {
+			rest = append(rest, left[1:]...)
+			break
+		}
+		if !strings.HasPrefix(a, "-") || a == "-" {
+			rest = append(rest, a)
+			continue
+		}
+		front = append(front, a)
+		if len(left) > 1 && takesValue(commands[i].Flags, a) {
+			left = left[1:]
+			front = append(front, left[0])
+		}
+	}
+	return append(front, rest...)
+}
+
+// takesValue reports whether the argument after a is the value of flag a.
+func takesValue(flags []cli.Flag, a string) bool {
+	name := strings.TrimLeft(a, "-")
+	for _, f := range flags {
+		if _, boolean := f.(*cli.BoolFlag); !boolean && slices.Contains(f.Names(), name) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"bdbvault/manifest"
+	"bdbvault/restore"
+)
+
+// restoreHome is the command restore.
+func restoreHome(ctx context.Context, c *call) (result, error) {
+	to, err := c.need(flagTo, "--to DIR, where the environment shall be restored")
+	if err != nil {
+		return nil, err
+	}
+	opt, err := c.restoreOptions(to)
+	if err != nil {
+		return nil, err
+	}
+	env, err := c.givenEnv()
+	if err != nil {
+		return nil, err
+	}
+	var target restore.Target
+	if id := c.String(flagBackup); id != "" {
+		if target.Backup, err = manifest.ParseBackupID(id); err != nil {
+			return nil, usageError{err}
+		}
+	}
+	repo, err := c.openRepository(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := restore.MakePlan(ctx, repo, env, target)
+	if err != nil {
+		return nil, err
+	}
+	c.progress.plan(plan)
+	res, err := restore.Restore(ctx, repo, plan, opt)
+	if res == nil {
+		return nil, err
+	}
+	return restoreReport{Environment: plan.Environment, Result: res}, err
+}
+
+func (c *call) restoreOptions(to string) (restore.Options, error) {
+	verify, err := c.oneOf(flagVerify, restore.VerifyAuto, restore.VerifyAlways, restore.VerifyNever)
+	if err != nil {
+		return restore.Options{}, err
+	}
+	password, err := c.password()
+	if err != nil {
+		return restore.Options{}, err
+	}
+	eng, err := c.engineOptions(password)
+	if err != nil {
+		return restore.Options{}, err
+	}
+	to, err = filepath.Abs(to)
+	return restore.Options{To: to, Engine: eng, Verify: verify, Progress: c.progress}, err
+}
+
+// plan says what a restore is about to do.
+func (p *progress) plan(plan *restore.Plan) {
+	p.say(fmt.Sprintf("restoring %s from backup %s to %s: %s in %s and %s of log, about %s to fetch",
+		plan.Environment, plan.Backup, moment(plan.End, plan.EndTime), size(plan.Bytes), count(plan.Files, "file"), size(plan.LogBytes),
+		size(plan.FetchBytes)))
+	for _, n := range plan.Notes {
+		p.Note(n)
+	}
+}
+
+type restoreReport struct {
+	Environment string `json:"environment"`
+	*restore.Result
+}
+
+func (r restoreReport) text(w io.Writer) {
+	fmt.Fprintf(w, "restored %s from backup %s to %s\n", r.Environment, r.Backup, r.Home)
+	t := newTable(w)
+	t.row("  ends at", moment(r.End, r.EndTime))
+	t.row("  data", fmt.Sprintf("%s in %s, in %s", size(r.Bytes), count(r.Files, "file"), duration(r.DataTime)))
+	t.row("  log", fmt.Sprintf("%s in %s", size(r.LogBytes), duration(r.LogTime)))
+	t.row("  recovery", fmt.Sprintf("%s in %s", count(r.Passes, "pass"), duration(r.RecoverTime)))
+	if r.VerifySkipped != "" {
+		t.row("  verified", "no: "+r.VerifySkipped)
+	} else {
+		t.row("  verified", fmt.Sprintf("%s in %s", count(r.Verified, "database"), duration(r.VerifyTime)))
+	}
+	if len(r.Created) > 0 {
+		t.row("  new since the backup", strings.Join(r.Created, ", "))
+	}
+	t.flush()
+}
