@@ -119,8 +119,17 @@ func (b *backup) step(name string) error {
 
 func (b *backup) run(ctx context.Context) (res *BackupResult, err error) {
 	started := time.Now()
-	b.m = manifest.New(b.opt.Env, manifest.NewBackupID(started))
+	if err := b.step("begin"); err != nil {
+		return nil, err
+	}
+	if b.parent, err = loadParent(ctx, b.repo, b.st, b.opt.Env, b.progress.Note); err != nil {
+		return nil, err
+	}
+	b.m = manifest.New(b.opt.Env, b.newID(started))
 	b.m.Started = started.UTC()
+	if b.opt.NewEnvironment {
+		b.parent = nil
+	}
 	if err := b.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -139,17 +148,17 @@ func (b *backup) run(ctx context.Context) (res *BackupResult, err error) {
 	return &b.result, nil
 }
 
-// begin finds the parent, opens the log and notes where recovery has to start.
+// newID makes an id that sorts behind the parent's, also within one second and after the clock was set back: the newest backup is the one
+// with the last id.
+func (b *backup) newID(now time.Time) manifest.BackupID {
+	if b.parent != nil && !now.After(b.parent.ID.Time().Add(time.Second)) {
+		now = b.parent.ID.Time().Add(time.Second)
+	}
+	return manifest.NewBackupID(now)
+}
+
+// begin takes the checkpoint that was asked for and opens what the run works with.
 func (b *backup) begin(ctx context.Context) error {
-	if err := b.step("begin"); err != nil {
-		return err
-	}
-	var err error
-	if !b.opt.NewEnvironment {
-		if b.parent, err = loadParent(ctx, b.repo, b.st, b.opt.Env, b.progress.Note); err != nil {
-			return err
-		}
-	}
 	if b.opt.Checkpoint {
 		if b.opt.Engine == nil {
 			return fmt.Errorf("checkpoint: %w", engine.ErrNotSupported)

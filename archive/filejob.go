@@ -102,7 +102,7 @@ const partialID = 12
 
 // settled is how much older than the parent's read a file's last change has to be for its times to tell that it did not change since: time stamps
 // are as coarse as 2 s on some file systems.
-const settled = 3 * time.Second
+var settled = 3 * time.Second
 
 // unchanged reports whether the file is by its inode what the parent backup read.
 func unchanged(old *manifest.File, now localenv.Stat) bool {
