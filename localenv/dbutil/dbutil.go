@@ -184,16 +184,13 @@ func setPart(lsn *bdb.LSN, part, number string) int {
 	return 1
 }
 
-// percent is how db_recover -f tells how far it is.
-var percent = regexp.MustCompile(`recovery ([0-9]+)% complete`)
-
 // Recover takes its cache size from home's DB_CONFIG.
 func (u *util) Recover(ctx context.Context, home string, opt engine.RecoverOptions) error {
 	if err := engine.CheckRecoverable(home, ""); err != nil {
 		return err
 	}
 	hear := func(line string) {
-		if m := percent.FindStringSubmatch(line); m == nil {
+		if m := progress.FindStringSubmatch(line); m == nil {
 			u.message(line)
 		} else if n, err := strconv.Atoi(m[1]); err == nil && opt.Progress != nil {
 			opt.Progress(n)
@@ -220,7 +217,7 @@ func (u *util) Verify(ctx context.Context, home, file string) error {
 	if engine.RegionsOf(home) != (engine.Regions{}) {
 		return &engine.EngineError{Op: "verify " + file, Text: []string{"home " + home + " has region files, and db_verify would join the environment"}}
 	}
-	return engine.VerifyTwice(home, file, u.opt, func(order bool) error { return u.verify(ctx, home, file, order) })
+	return engine.VerifyTwice(home, file, u.opt, func(_ string, order bool) error { return u.verify(ctx, home, file, order) })
 }
 
 func (u *util) verify(ctx context.Context, home, file string, order bool) error {
@@ -229,7 +226,7 @@ func (u *util) verify(ctx context.Context, home, file string, order bool) error 
 		args = append([]string{"-o"}, args...)
 	}
 	op := "verify " + file
-	r := newRun(ctx, u.programs.path("verify"), u.message, args...)
+	r := newRun(ctx, u.programs.path("verify"), nil, args...) // it may say a line for each record
 	err := r.do(op)
 	if err == nil && engine.SaysDamaged(r.said()) {
 		err = &engine.EngineError{Op: op, Text: r.said()}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -91,16 +92,29 @@ func (l *lines) flush() {
 	l.part = nil
 }
 
+// progress is how db_recover -f tells how far it is, without a line end and with its number on either side of the carriage return.
+var progress = regexp.MustCompile(`recovery ([0-9]+)% complete`)
+
+const progressNumber = "BDB5022"
+
+// line takes one line, which may have progress before what it says.
 func (l *lines) line(text string) {
+	text = strings.ReplaceAll(text, progressNumber, "")
+	if at := progress.FindStringIndex(text); at != nil {
+		l.tell(text[at[0]:at[1]])
+		text = text[:at[0]] + text[at[1]:]
+	}
 	text = strings.TrimSpace(strings.TrimPrefix(text, l.prefix))
 	if text == "" {
 		return
 	}
+	l.tell(text)
+	l.all.Add(text)
+	l.last = text
+}
+
+func (l *lines) tell(text string) {
 	if l.hear != nil {
 		l.hear(text)
-	}
-	if !percent.MatchString(text) {
-		l.all.Add(text)
-		l.last = text
 	}
 }

@@ -195,10 +195,10 @@ func say(fn func(string), text string) {
 func (c *Client) answer(id uint64) {
 	m := message{Verb: verbAnswer, ID: id}
 	if c.opt.LogEnd == nil {
-		m.Err = encodeError("find end of log", ErrNotSupported)
+		m.Err = encodeError(ErrNotSupported)
 	} else {
 		lsn, err := c.opt.LogEnd(c.ctx)
-		m.LSN, m.Err = lsn, encodeError("find end of log", err)
+		m.LSN, m.Err = lsn, encodeError(err)
 	}
 	_ = c.out.send(m) // a child that can't be told is dead, which its call learns
 }

@@ -53,17 +53,28 @@ type EngineError struct {
 	Kind error    // one of this package's sentinels, or nil
 }
 
+// Error is one line: of a long text it has the beginning and the end.
 func (e *EngineError) Error() string {
-	parts := []string{e.Op}
+	var parts []string
+	if e.Op != "" {
+		parts = append(parts, e.Op)
+	}
 	if e.Kind != nil {
 		parts = append(parts, e.Kind.Error())
 	}
-	if len(e.Text) > 0 {
-		parts = append(parts, strings.Join(e.Text, "; "))
+	if text := abridge(e.Text, 6); text != "" {
+		parts = append(parts, text)
 	} else if e.Code != 0 {
 		parts = append(parts, fmt.Sprintf("code %d", e.Code))
 	}
 	return strings.Join(parts, ": ")
+}
+
+func abridge(lines []string, n int) string {
+	if len(lines) > n {
+		lines = append(lines[:n-1:n-1], "…", lines[len(lines)-1])
+	}
+	return strings.Join(lines, "; ")
 }
 
 func (e *EngineError) Unwrap() error { return e.Kind }
@@ -142,7 +153,7 @@ type obituary struct {
 	Stderr []string `json:"stderr,omitempty"`
 }
 
-func encodeError(op string, err error) *wireError {
+func encodeError(err error) *wireError {
 	if err == nil {
 		return nil
 	}
@@ -152,7 +163,11 @@ func encodeError(op string, err error) *wireError {
 	if e, ok := errors.AsType[*EngineError](err); ok {
 		return &wireError{Op: e.Op, Code: e.Code, Text: e.Text, Kind: kindName(e)}
 	}
-	return &wireError{Op: op, Text: []string{err.Error()}, Kind: kindName(err)}
+	w := &wireError{Text: []string{err.Error()}, Kind: kindName(err)}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		w.Code = int(errno)
+	}
+	return w
 }
 
 func kindName(err error) string {

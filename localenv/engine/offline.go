@@ -102,19 +102,25 @@ func readStart(path string, n int64) ([]byte, error) {
 }
 
 // VerifyTwice is Engine's Verify for engines that can verify with and without regard to order: it refuses a password that is not the
-// file's, and settles what is only ordered in another way.
-func VerifyTwice(home, file string, opt Options, verify func(order bool) error) error {
+// file's, and settles what is only ordered in another way. The password that verify is given is empty for a file that isn't encrypted:
+// with one, libdb can't even read such a file if it has checksums.
+func VerifyTwice(home, file string, opt Options, verify func(password string, order bool) error) error {
 	path, err := findDatabase(home, file)
-	if err == nil {
-		err = checkFilePassword("verify "+file, path, bdb.NewKey(opt.Password))
-	}
 	if err != nil {
 		return err
 	}
-	if err := verify(true); !errors.Is(err, ErrDamaged) {
+	encrypted, err := checkFilePassword("verify "+file, path, bdb.NewKey(opt.Password))
+	if err != nil {
 		return err
 	}
-	if err := verify(false); err != nil {
+	password := opt.Password
+	if !encrypted {
+		password = ""
+	}
+	if err := verify(password, true); !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	if err := verify(password, false); err != nil {
 		return err
 	}
 	say(opt.Note, file+": verified without its order, which looks wrong; right if it has a comparison or hash function of its own")
@@ -137,21 +143,23 @@ func findDatabase(home, file string) (string, error) {
 }
 
 // checkFilePassword tells a password that is not the file's from a damaged metadata page: with the right one, other pages are good.
-func checkFilePassword(op, path string, key *bdb.Key) error {
+func checkFilePassword(op, path string, key *bdb.Key) (encrypted bool, err error) {
 	first, err := readStart(path, 16<<16)
 	if err != nil {
-		return fmt.Errorf("%s: %w", op, err)
+		return false, fmt.Errorf("%s: %w", op, err)
 	}
 	m, err := bdb.ParseMeta(first, nil)
 	switch {
-	case err != nil || !m.Encrypted:
-		return nil // the engine's to judge
+	case err != nil:
+		return key != nil, nil // the engine's to judge
+	case !m.Encrypted:
+		return false, nil
 	case key == nil:
-		return passwordError(op, "the database is encrypted and no password was given")
-	case anyPageGood(&m, first, key):
-		return nil
+		return true, passwordError(op, "the database is encrypted and no password was given")
+	case !anyPageGood(&m, first, key):
+		return true, passwordError(op, "no page of the database can be read with it")
 	}
-	return passwordError(op, "no page of the database can be read with it")
+	return true, nil
 }
 
 func anyPageGood(m *bdb.Meta, pages []byte, key *bdb.Key) bool {

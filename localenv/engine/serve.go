@@ -39,7 +39,7 @@ func Serve(r io.Reader, w io.Writer, build func(Options) (Engine, error)) error 
 		spareFromOOMKiller()
 	}
 	if s.eng, err = build(s.options(m.Setup)); err != nil {
-		return s.out.send(message{Verb: verbReady, Err: encodeError("start engine", err)})
+		return s.out.send(message{Verb: verbReady, Err: encodeError(err)})
 	}
 	if err := s.out.send(message{Verb: verbReady, Text: s.eng.Version()}); err != nil {
 		return err
@@ -147,7 +147,7 @@ func (s *server) serve(m message, release <-chan struct{}) {
 	s.mu.Lock()
 	delete(s.releases, m.ID)
 	s.mu.Unlock()
-	_ = s.out.send(message{Verb: verbResult, ID: m.ID, Err: encodeError(m.Op, err)})
+	_ = s.out.send(message{Verb: verbResult, ID: m.ID, Err: encodeError(err)})
 }
 
 func (s *server) do(m message, release <-chan struct{}) error {

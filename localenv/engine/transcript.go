@@ -11,8 +11,8 @@ const (
 	transcriptWidth = 1000
 )
 
-// Transcript collects what an engine says during a call: the first lines whole, then only how many more there were. The zero value
-// is empty. It is not safe for use by several goroutines.
+// Transcript collects what an engine says during a call: the first lines and every verdict on a database, then only how many more lines
+// there were. The zero value is empty. It is not safe for use by several goroutines.
 type Transcript struct {
 	lines []string
 	more  int
@@ -24,7 +24,11 @@ func (t *Transcript) Add(line string) {
 	if line == "" {
 		return
 	}
-	if len(t.lines) == transcriptLines {
+	room := transcriptLines
+	if SaysDamaged([]string{line}) {
+		room *= 2
+	}
+	if len(t.lines) >= room {
 		t.more++
 		return
 	}

@@ -87,12 +87,15 @@ func (h *handle) recover(op, home string) error {
 }
 
 func (o *offline) Verify(_ context.Context, home, file string) error {
-	return engine.VerifyTwice(home, file, o.opt, func(order bool) error { return o.verify(home, file, order) })
+	return engine.VerifyTwice(home, file, o.opt, func(password string, order bool) error {
+		return verify(home, file, password, order)
+	})
 }
 
-func (o *offline) verify(home, file string, order bool) error {
+// verify keeps what the library says to itself: for a database ordered in a way of its own it is a line for each record.
+func verify(home, file, password string, order bool) error {
 	op := "verify " + file
-	h, err := newHandle(o.opt.Password, o.opt.Message)
+	h, err := newHandle(password, nil)
 	if err != nil {
 		return err
 	}
