@@ -13,6 +13,9 @@ import (
 // maxBad is how many bad pages ReadStats names; Damaged counts on.
 const maxBad = 100
 
+// maxPatient is how many bad pages of a file are read again before they are given up; a file full of damage would take too long.
+const maxPatient = 20
+
 // recheckPauses are the pauses before a page that fails its check is read again. What the barrier lets through is on the disk that way,
 // but not all file systems have the barrier.
 var recheckPauses = []time.Duration{time.Millisecond, 2 * time.Millisecond, 4 * time.Millisecond, 8 * time.Millisecond, 16 * time.Millisecond}
@@ -48,12 +51,12 @@ func (st *ReadStats) bad(err *bdb.PageError) {
 	}
 }
 
-// failureCount bounds the time that a file full of damage can cost.
+// failureCount counts the pages of a file that were given up.
 type failureCount struct{ n atomic.Int32 }
 
 // pause waits before try number try of a bad page. It reports false if the page is to be given up.
 func (c *failureCount) pause(ctx context.Context, try int) bool {
-	if try == len(recheckPauses) || c.n.Load() > maxBad || ctx.Err() != nil {
+	if try == len(recheckPauses) || c.n.Load() >= maxPatient || ctx.Err() != nil {
 		c.n.Add(1)
 		return false
 	}
