@@ -129,15 +129,16 @@ func (e *Env) addDir(name string) (at int, err error) {
 	return len(e.Dirs) - 1, nil
 }
 
-// resolve makes a directory of DB_CONFIG absolute as libdb does. One that does not exist yet is no error.
+// resolve makes a directory of DB_CONFIG absolute as libdb does. One that does not exist yet is no error. Nothing is cleaned up before the
+// symbolic links are resolved: after a link, .. leads elsewhere.
 func (e *Env) resolve(name string) (string, error) {
-	path := filepath.Clean(name)
+	path := name
 	if !filepath.IsAbs(path) {
-		path = filepath.Join(e.Home, path)
+		path = e.Home + "/" + path
 	}
 	resolved, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return path, nil
+		return filepath.Clean(path), nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("directory %s of DB_CONFIG: %w", name, err)

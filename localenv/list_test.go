@@ -105,11 +105,14 @@ func TestListDataDirs(t *testing.T) {
 	home := tree(t, "DB_CONFIG", "h.db", "data/d.db", "data/inner/i.db", "data/inner/sub/s.db", "logs/log.0000000001", "logs/note", "tmp/BDB01234", "tmp/BDBab234",
 		"tmp/BDB123", "tmp/keep", "BDB01234")
 	outside := tree(t, "o.db", "log.0000000001")
-	if err := os.Symlink("data", filepath.Join(home, "alias")); err != nil {
-		t.Fatal(err)
+	for name, target := range map[string]string{"alias": "data", "far": outside} {
+		if err := os.Symlink(target, filepath.Join(home, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
+	far := "far/../" + filepath.Base(outside) // the same directory again, but only for who resolves the link first
 	write(t, filepath.Join(home, "DB_CONFIG"), strings.Join([]string{"set_data_dir data", "add_data_dir ./data/inner/", "set_data_dir " + outside, "set_data_dir alias",
-		"set_data_dir data", "set_data_dir .", "set_data_dir missing", "set_create_dir alias", "set_lg_dir logs", "set_tmp_dir tmp"}, "\n"))
+		"set_data_dir data", "set_data_dir " + far, "set_data_dir .", "set_data_dir missing", "set_create_dir alias", "set_lg_dir logs", "set_tmp_dir tmp"}, "\n"))
 	e := open(t, home)
 	l := list(t, e)
 	wantNames(t, l.names(e), ".:BDB01234", ".:DB_CONFIG", ".:h.db", ".:logs/note", ".:tmp/BDB123", ".:tmp/keep",
@@ -124,7 +127,8 @@ func TestListDataDirs(t *testing.T) {
 	for _, s := range l.Skipped {
 		reasons = append(reasons, filepath.Base(s.Path)+": "+s.Reason)
 	}
-	wantNames(t, reasons, "alias: symbolic link to a directory: data, backed up as data directory data", "missing: data directory does not exist",
+	wantNames(t, reasons, "alias: symbolic link to a directory: data, backed up as data directory data",
+		"far: symbolic link to a directory: "+outside+", backed up as data directory "+outside, "missing: data directory does not exist",
 		"BDB01234: temporary file", "BDBab234: temporary file")
 }
 
