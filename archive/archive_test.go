@@ -212,7 +212,7 @@ func TestEveryOperationFails(t *testing.T) {
 	}})
 	for n := 1; ; n++ {
 		b := newBench(t, home)
-		broken := &remote.Error{Kind: remote.Denied, Err: errors.New("injected")}
+		broken := &remote.Error{Kind: remote.NoBucket, Err: errors.New("injected")}
 		b.rec.Fail(n, n%2 == 0, broken)
 		_, err := b.try(archive.BackupOptions{})
 		b.rec.Fail(0, false, nil)
@@ -222,7 +222,7 @@ func TestEveryOperationFails(t *testing.T) {
 			}
 			return
 		}
-		if !errors.Is(err, remote.ErrDenied) {
+		if !errors.Is(err, remote.ErrNoBucket) {
 			t.Fatalf("operation %d: %v", n, err)
 		}
 		list, lerr := b.repo.Backups(t.Context(), "test", "")
