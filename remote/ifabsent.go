@@ -23,9 +23,13 @@ type upload struct {
 }
 
 func (b *Bucket) put(ctx context.Context, u upload) error {
-	return b.do(ctx, opPut, u.key, b.newPatience(), func(ctx context.Context) error {
+	p := b.newPatience()
+	// MinIO answers AccessDenied when somebody deletes the last object of the same folder in that moment.
+	p.doubt = func(kind Kind) bool { return kind == Denied && b.mayPut.Load() }
+	return b.do(ctx, opPut, u.key, p, func(ctx context.Context) error {
 		err := b.putOnce(ctx, &u)
 		if err == nil {
+			b.mayPut.Store(true)
 			b.stats.up.Add(u.size)
 		}
 		return err
@@ -46,7 +50,8 @@ func (b *Bucket) putOnce(ctx context.Context, u *upload) error {
 		return b.putOnce(ctx, u)
 	case kind == Exists && u.maybe:
 		return b.ours(ctx, u, err)
-	case kind.retryable():
+	default:
+		// Whatever the store answered, or seemed to, the bytes may be there.
 		u.maybe = true
 	}
 	return err
