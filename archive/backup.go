@@ -71,6 +71,7 @@ type backup struct {
 	stored  map[journalKey]*journalFile // what interrupted runs stored
 	pipe    *pipeline
 	jobs    []*fileJob
+	dropped []*fileJob // copied, but another file has the name
 	seen    map[inode]*fileJob
 	listing localenv.Listing
 	maps    map[manifest.Hash]int64 // maps that the manifest names, with their sizes
@@ -198,7 +199,7 @@ func (b *backup) openJournal(ctx context.Context) (err error) {
 }
 
 func (b *backup) close() (err error) {
-	for _, j := range b.jobs {
+	for _, j := range append(b.jobs, b.dropped...) {
 		if j.src != nil {
 			err = errors.Join(err, j.src.Close())
 		}
@@ -313,10 +314,10 @@ func neededFrom(ctx context.Context, log *localenv.Log) (bdb.LSN, error) {
 // finish ships the log, stores the maps and commits.
 func (b *backup) finish(ctx context.Context) error {
 	b.m.ConsistentAt = b.end
-	if err := b.checkPages(); err != nil {
+	if err := b.checkHistory(ctx); err != nil {
 		return err
 	}
-	if err := b.checkHistory(ctx); err != nil {
+	if err := b.checkPages(); err != nil {
 		return err
 	}
 	if err := b.shipLog(ctx); err != nil {

@@ -166,7 +166,8 @@ func (b *backup) committed(ctx context.Context, data []byte) error {
 	return nil
 }
 
-// checkHistory asserts that every database which the log names and does not remove is in the backup, or is made by the log itself.
+// checkHistory asserts that every database which the log names and does not remove is in the backup, or is made by the log itself; and it settles
+// which of two files of one name is meant.
 func (b *backup) checkHistory(ctx context.Context) error {
 	if err := b.step("history"); err != nil {
 		return err
@@ -186,11 +187,17 @@ func (b *backup) checkHistory(ctx context.Context) error {
 	}
 	if h.Unreadable() {
 		b.progress.Note("the log is encrypted and no password was given: that every database it names is in the backup could not be checked, and the times of commits are not known")
+		b.resolveNames(nil)
 		return nil
 	}
+	created := map[bdb.FileID]bool{}
+	for _, f := range h.Files() {
+		created[f.ID] = !f.Created.IsZero()
+	}
+	b.resolveNames(created)
 	var names []string
 	for _, f := range h.Files() {
-		if f.State == bdb.FileExists && f.Created.IsZero() && !b.hasFile(f.ID) {
+		if f.State == bdb.FileExists && !created[f.ID] && !b.hasFile(f.ID) {
 			names = append(names, f.Name)
 		}
 	}

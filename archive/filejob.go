@@ -16,7 +16,6 @@ type fileJob struct {
 	entry   manifest.File
 	size    int64     // when it was opened: as much is read
 	started time.Time // before the first read
-	dropped bool      // another file stands in the backup under its name
 
 	old      *manifest.File // in the parent backup; nil: not there, or not comparable
 	parent   *parentFile    // old's map; nil as old

@@ -38,7 +38,6 @@ func (b *backup) copyFiles(ctx context.Context) error {
 			}
 		}
 		if len(fresh) == 0 {
-			b.resolveNames(listing.Files)
 			return nil
 		}
 		if round == maxRounds {
@@ -218,44 +217,24 @@ func (b *backup) openOld(ctx context.Context, j *fileJob, old *manifest.File) er
 	return nil
 }
 
-// resolveNames decides which file stands in the backup where two were found under one name, one after the other. The first one is
-// kept: what the log created meanwhile, the log creates again. A file without a place in the log (the log knows nothing of application files) is
-// replaced by its newer self.
-func (b *backup) resolveNames(final []localenv.File) {
-	now := map[journalKey]inode{}
-	for _, f := range final {
-		now[journalKey{f.Dir, f.Path}] = inode{f.Stat.Device, f.Stat.Inode}
-	}
-	byName := map[journalKey]*fileJob{}
+// resolveNames decides which file stands in the backup where two were found under one name, one after the other. The first one is kept if the log
+// creates its successor again, as recovery then takes the one through to the other. A successor that the log knows nothing of (application files are
+// such, and databases made without a transaction) takes the place.
+func (b *backup) resolveNames(created map[bdb.FileID]bool) {
+	place := map[journalKey]int{}
+	kept := b.jobs[:0:0]
 	for _, j := range b.jobs {
 		key := journalKey{j.entry.Dir, j.entry.Path}
-		first := byName[key]
-		if first == nil {
-			byName[key] = j
-			continue
-		}
-		later := inode{j.file.Stat.Device, j.file.Stat.Inode}
-		if now[key] == later && first.entry.Kind == bdb.KindFile {
-			first.dropped = true
-			byName[key] = j
-		} else {
-			j.dropped = true
-		}
-	}
-	kept := b.jobs[:0:0]
-	var dropped []*fileJob
-	for _, j := range b.jobs {
-		if j.dropped {
-			dropped = append(dropped, j)
-		} else {
+		i, taken := place[key]
+		switch {
+		case !taken:
+			place[key] = len(kept)
 			kept = append(kept, j)
-		}
-	}
-	for _, j := range dropped {
-		// Closing early is harmless: nothing is listed any more.
-		_ = j.src.Close()
-		if j.parent != nil {
-			_ = j.parent.close()
+		case created[j.entry.FileID]:
+			b.dropped = append(b.dropped, j)
+		default:
+			b.dropped = append(b.dropped, kept[i])
+			kept[i] = j
 		}
 	}
 	b.jobs = kept
