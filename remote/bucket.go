@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -20,6 +21,7 @@ type Bucket struct {
 	opt    Options
 	prefix string // "" or ends in "/"
 	stats  counters
+	mayPut atomic.Bool // the store took an object from us, so it hardly denies the next one for good
 
 	probe    sync.Mutex // held while SupportsIfAbsent finds out
 	ifAbsent ifAbsentState

@@ -9,7 +9,7 @@ import (
 // Kind says what is wrong in terms that do not depend on the store.
 type Kind int
 
-// The kinds of errors. Unreachable, Transient and Damaged are retried, the others are final.
+// The kinds of errors. Unreachable and Transient are retried, Damaged twice; the others are final.
 const (
 	Unknown     Kind = iota
 	NotFound         // no such object
@@ -142,7 +142,5 @@ func KindOf(err error) Kind {
 	return Unknown
 }
 
-// retryable kinds are faults that may pass by waiting.
-func (k Kind) retryable() bool {
-	return k == Unreachable || k == Transient || k == Damaged
-}
+// mayPass reports whether waiting may help.
+func (k Kind) mayPass() bool { return k == Unreachable || k == Transient }

@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	firstWait = 200 * time.Millisecond
+	firstWait = 100 * time.Millisecond
 	longWait  = 15 * time.Second
 
-	// maxDamaged limits uploads of bytes that the store says are not the announced ones: a bad cable may explain two
-	// of them, more is a wrong hash or bad memory.
-	maxDamaged = 2
+	// maxDoubts limits further tries after answers that are final as a rule but may be mistaken: a damaged upload, which is
+	// a bad cable or else a wrong hash, and what Bucket.Put takes for a mistake.
+	maxDoubts = 2
 )
 
 // patience decides how long to wait before the next try, and when to give up: once faults have lasted for limit
@@ -25,7 +25,8 @@ type patience struct {
 	limit   time.Duration
 	since   time.Time // of the first fault since the last progress; zero if none
 	atLeast time.Duration
-	damaged int
+	doubts  int
+	doubt   func(Kind) bool // says which more errors may be mistaken; may be nil
 }
 
 func (b *Bucket) newPatience() *patience {
@@ -62,15 +63,16 @@ func (p *patience) moved() {
 // again reports whether trying once more makes sense after err.
 func (p *patience) again(err error) bool {
 	kind := KindOf(err)
-	if kind == Damaged {
-		p.damaged++
+	doubtful := kind == Damaged || p.doubt != nil && p.doubt(kind)
+	if doubtful {
+		p.doubts++
 	}
 	var hint interface{ RetryAfter() time.Duration }
 	p.atLeast = 0
 	if errors.As(err, &hint) {
 		p.atLeast = min(hint.RetryAfter(), time.Minute)
 	}
-	return kind.retryable() && p.damaged <= maxDamaged
+	return kind.mayPass() || doubtful && p.doubts <= maxDoubts
 }
 
 // do runs try until it succeeds, fails for good, p is exhausted or ctx ends.

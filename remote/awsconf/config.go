@@ -21,6 +21,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"bdbvault/remote"
@@ -40,7 +41,7 @@ type Config struct {
 	Profile string // in the shared AWS files; default: AWS_PROFILE, else "default"
 
 	Credentials  aws.CredentialsProvider // instead of the AWS chain
-	StallTimeout time.Duration           // a transfer without any progress for so long counts as broken; default a minute
+	StallTimeout time.Duration           // a transfer without progress for so long counts as broken, and an answer that takes three times as long; default a minute
 }
 
 // Resolved is a Config with all that environment and files add.
@@ -96,7 +97,10 @@ func resolve(ctx context.Context, c Config) (*Resolved, error) {
 }
 
 func load(ctx context.Context, c Config) (aws.Config, error) {
-	options := []func(*config.LoadOptions) error{config.WithDefaultRegion("us-east-1")}
+	options := []func(*config.LoadOptions) error{
+		config.WithDefaultRegion("us-east-1"),
+		config.WithLogger(logging.Nop{}), // it would write to standard error
+	}
 	if c.Region != "" {
 		options = append(options, config.WithRegion(c.Region))
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"sync"
@@ -22,6 +21,10 @@ const (
 	connectTimeout = 10 * time.Second
 	bufferSize     = 128 << 10
 
+	// answerStalls is how many stall timeouts the store has for its answer once all is sent: what was
+	// sent may still be in the buffers of a slow line, and then has to be flushed to disks.
+	answerStalls = 3
+
 	// expectSize is the body size from which on the store is asked first whether it wants the body. Otherwise a store
 	// that refuses closes the connection in the middle of the upload, and its reason may be lost with it.
 	expectSize = 1 << 20
@@ -35,7 +38,7 @@ func newHTTPClient(roots *x509.CertPool, stall time.Duration) *http.Client {
 	protocols.SetHTTP1(true) // with HTTP/2 all transfers would share one TCP connection
 	base := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: connectTimeout}).DialContext,
+		DialContext:           dial,
 		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:   connectTimeout,
 		ExpectContinueTimeout: time.Second,
@@ -66,7 +69,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	remote.CountRequest(req.Context())
 	ctx, cancel := context.WithCancelCause(req.Context())
 	dog := &watchdog{timeout: t.stall}
-	dog.timer = time.AfterFunc(2*t.stall, func() { cancel(errStalled) })
+	dog.timer = time.AfterFunc(answerStalls*t.stall, func() { cancel(errStalled) })
 	confirmed := new(atomic.Bool)
 	out, body := t.prepare(req, ctx, dog, confirmed)
 	resp, err := t.base.RoundTrip(out)
@@ -93,6 +96,7 @@ func (t *transport) prepare(req *http.Request, ctx context.Context, dog *watchdo
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got100Continue: func() { confirmed.Store(true) }})
 		out := req.Clone(ctx)
 		out.Header.Set("Expect", "100-continue")
+		out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1 // net/http sends but doesn't heed the header without; the AWS SDK leaves them zero
 		req = out
 	} else {
 		req = req.WithContext(ctx)
@@ -129,13 +133,13 @@ func (w *watchdog) sent(all bool) {
 	switch {
 	case w.answered.Load():
 	case all:
-		w.timer.Reset(2 * w.timeout)
+		w.timer.Reset(answerStalls * w.timeout)
 	default:
 		w.timer.Reset(w.timeout)
 	}
 }
 
-// body watches an upload. Once all of it is sent the store gets twice the time: it may have to flush to its disks.
+// body watches an upload.
 type body struct {
 	io.ReadCloser
 	dog    *watchdog
