@@ -97,9 +97,6 @@ func (r *backupReport) text(w io.Writer) {
 	t.row("  consistent at", moment(r.ConsistentAt, r.ConsistentTime))
 	t.row("  timeline", timelineNote(r.Timeline, r.NewTimeline))
 	t.row("  bulk safe", bulkNote(r.BulkSafe))
-	if r.UnloggedPages > 0 {
-		t.row("  not logged", count(int(r.UnloggedPages), "page")+", which recovery can't make consistent")
-	}
 	if r.DamagedPages > 0 {
 		t.row("  DAMAGED", count(int(r.DamagedPages), "page")+" on the source's disk; show names them")
 	}

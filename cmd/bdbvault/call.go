@@ -134,11 +134,10 @@ func (c *call) envName(home string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := sanitize(filepath.Base(abs))
-	if manifest.CheckEnv(name) != nil {
-		return "", usagef("%s has no name to call the environment by: give one with --env", abs)
+	if name := sanitize(filepath.Base(abs)); abs != "/" && manifest.CheckEnv(name) == nil {
+		return name, nil
 	}
-	return name, nil
+	return "", usagef("%s has no name to call the environment by: give one with --env", abs)
 }
 
 // givenEnv is --env, or empty.

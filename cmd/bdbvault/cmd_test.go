@@ -59,7 +59,7 @@ func TestFlagsFirst(t *testing.T) {
 		"show --repository=file:///x ID": "show --repository=file:///x -- ID",
 		"show -r file:///x -- -ID":       "show -r file:///x -- -ID",
 		"show --json ID":                 "show --json -- ID", // a flag without a value takes none
-		"show -r":                        "show -r --",
+		"show ID -r":                     "show ID -r",
 		"nothing -x y":                   "nothing -x y",
 		"--help":                         "--help",
 	} {

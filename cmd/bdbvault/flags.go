@@ -85,7 +85,7 @@ func repositoryFlags() []cli.Flag {
 		stringFlag(inRepository, flagRegion, "`REGION` of the bucket (default: as the AWS tools find it)"),
 		stringFlag(inRepository, flagProfile, "`NAME` of the profile in the AWS configuration"),
 		&cli.DurationFlag{Name: flagRetryFor, Category: inRepository, Value: 5 * time.Minute, EnvVars: variables(flagRetryFor),
-			Usage: "how long to retry while the store does not answer"},
+			Usage: "`DURATION` to go on trying while the store does not answer"},
 	}
 }
 
@@ -133,20 +133,20 @@ func join(groups ...[]cli.Flag) (all []cli.Flag) {
 // commands are all commands that a person may call.
 func (p *program) commands() []*cli.Command {
 	return []*cli.Command{
-		{Name: "init", Usage: "make a repository", Action: p.command(initRepository),
+		{Name: "init", Usage: "make a repository", Action: p.deed(initRepository),
 			Flags: join(repositoryFlags(), outputFlags())},
-		{Name: "backup", Usage: "take a full backup of a live environment; unchanged data is not sent again", Action: p.command(backup),
+		{Name: "backup", Usage: "take a full backup of a live environment; unchanged data is not sent again", Action: p.deed(backup),
 			Flags: join(backupFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
-		{Name: "ship", Usage: "send the log written since the last backup or ship", Action: p.command(ship),
+		{Name: "ship", Usage: "send the log written since the last backup or ship", Action: p.deed(ship),
 			Flags: join([]cli.Flag{homeFlag(), envFlag("`NAME` of the environment in the repository (default: the home's last part)"), stateFlag()},
 				passwordFlags(), repositoryFlags(), outputFlags())},
-		{Name: "list", Usage: "show environments, backups and shipped log", Action: p.command(list),
+		{Name: "list", Usage: "show environments, backups and shipped log", Action: p.answer(list),
 			Flags: join([]cli.Flag{envFlag("show only environment `NAME`")}, repositoryFlags(), outputFlags())},
-		{Name: "show", Usage: "show everything about one backup", ArgsUsage: "ID", Action: p.command(show, "ID"),
+		{Name: "show", Usage: "show everything about one backup", ArgsUsage: "ID", Action: p.answer(show, "ID"),
 			Flags: join([]cli.Flag{envFlag("`NAME` of the backup's environment (default: look in all)")}, repositoryFlags(), outputFlags())},
-		{Name: "restore", Usage: "bring an environment back, recovered and checked", Action: p.command(restoreHome),
+		{Name: "restore", Usage: "bring an environment back, recovered and checked", Action: p.deed(restoreHome),
 			Flags: join(restoreFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
-		{Name: "version", Usage: "print versions", Action: p.command(showVersion), Flags: join(engineFlags(), outputFlags())},
+		{Name: "version", Usage: "print versions", Action: p.answer(showVersion), Flags: join(engineFlags(), outputFlags())},
 	}
 }
 

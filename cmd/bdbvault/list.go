@@ -60,6 +60,7 @@ type backupEntry struct {
 type timelineEntry struct {
 	Timeline   manifest.Timeline `json:"timeline"`
 	Segments   int               `json:"segments"`
+	Bytes      int64             `json:"storedBytes"`
 	From       bdb.LSN           `json:"from"`
 	To         bdb.LSN           `json:"to"` // newest shipped
 	LastCommit time.Time         `json:"lastCommit,omitzero"`
@@ -162,15 +163,16 @@ func listTimelines(ctx context.Context, repo *repository.Repository, env string)
 			lines[s.Timeline] = t
 			list = append(list, t)
 		}
-		t.add(s)
+		t.add(s, i.Size)
 		return nil
 	})
 	slices.SortStableFunc(list, func(a, b *timelineEntry) int { return a.LastCommit.Compare(b.LastCommit) })
 	return list, err
 }
 
-func (t *timelineEntry) add(s manifest.SegmentName) {
+func (t *timelineEntry) add(s manifest.SegmentName, size int64) {
 	t.Segments++
+	t.Bytes += size
 	t.names = append(t.names, s)
 	if end := (bdb.LSN{File: s.File, Offset: s.End}); t.To.Before(end) {
 		t.To = end
@@ -291,9 +293,9 @@ func (e *environmentReport) text(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	t = newTable(w)
-	t.row("  TIMELINE", "LOG FROM", "SHIPPED TO", "LAST COMMIT", "SEGMENTS")
+	t.row("  TIMELINE", "LOG FROM", "SHIPPED TO", "LAST COMMIT", "SEGMENTS", "STORED")
 	for _, l := range e.Timelines {
-		t.row("  "+l.Timeline.String(), l.From.String(), l.To.String(), stamp(l.LastCommit), fmt.Sprint(l.Segments))
+		t.row("  "+l.Timeline.String(), l.From.String(), l.To.String(), stamp(l.LastCommit), fmt.Sprint(l.Segments), size(l.Bytes))
 	}
 	t.flush()
 }

@@ -34,7 +34,7 @@ func run(args []string, out, errs io.Writer) int {
 	app := p.app()
 	// What urfave/cli itself returns is about the command line; errors of commands went to finish already.
 	if err := app.RunContext(ctx, flagsFirst(app.Commands, args)); err != nil {
-		p.finish(args, nil, asUsage(err))
+		p.finish("", nil, asUsage(err))
 	}
 	return p.code
 }
@@ -44,7 +44,6 @@ type program struct {
 	ctx       context.Context
 	out, errs io.Writer
 	json      bool
-	quiet     bool
 	code      int
 }
 
@@ -88,17 +87,28 @@ type result interface {
 // action is a command: its result is printed even beside an error, if there is one.
 type action func(ctx context.Context, c *call) (result, error)
 
-// command makes f an action of urfave/cli that takes exactly the arguments named.
-func (p *program) command(f action, arguments ...string) cli.ActionFunc {
+// deed makes f, which does something, an action of urfave/cli. With --quiet its result is not printed: no news is good news.
+func (p *program) deed(f action) cli.ActionFunc {
+	return p.command(f, func(c *call) bool { return p.json || !c.Bool(flagQuiet) })
+}
+
+// answer makes f, whose result is what was asked for, an action of urfave/cli that takes exactly the arguments named.
+func (p *program) answer(f action, arguments ...string) cli.ActionFunc {
+	return p.command(f, func(*call) bool { return true }, arguments...)
+}
+
+func (p *program) command(f action, printed func(*call) bool, arguments ...string) cli.ActionFunc {
 	return func(cc *cli.Context) error {
 		if err := checkArguments(cc, arguments); err != nil {
 			return err
 		}
 		c := newCall(cc, p.errs)
-		p.quiet = c.Bool(flagQuiet)
 		res, err := f(p.ctx, c)
 		c.progress.end()
-		p.finish([]string{"bdbvault", cc.Command.Name}, res, err)
+		if !printed(c) {
+			res = nil
+		}
+		p.finish(cc.Command.Name, res, err)
 		return nil
 	}
 }
@@ -113,8 +123,8 @@ func checkArguments(cc *cli.Context, want []string) error {
 	return nil
 }
 
-// finish prints the result and the error and sets the exit code.
-func (p *program) finish(args []string, res result, err error) {
+// finish prints the result and the error of a command and sets the exit code.
+func (p *program) finish(command string, res result, err error) {
 	if p.json {
 		err = p.finishJSON(res, err)
 	} else if res != nil {
@@ -125,11 +135,7 @@ func (p *program) finish(args []string, res result, err error) {
 	if err == nil {
 		return
 	}
-	name := "bdbvault"
-	if len(args) > 1 && !strings.HasPrefix(args[1], "-") && v.code != exitUsage {
-		name += " " + args[1]
-	}
-	fmt.Fprintf(p.errs, "%s: %s\n", name, v.text)
+	fmt.Fprintf(p.errs, "%s: %s\n", strings.TrimSpace("bdbvault "+command), v.text)
 	if v.hint != "" {
 		fmt.Fprintf(p.errs, "%s\n", indent(v.hint))
 	}
@@ -200,7 +206,7 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 	if i < 0 {
 		return args
 	}
-	front, rest := slices.Clone(args[:2]), []string{"--"}
+	var front, rest []string
 	for left := args[2:]; len(left) > 0; left = left[1:] {
 		a := left[0]
 		if a == "--" {
@@ -212,12 +218,14 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 			continue
 		}
 		front = append(front, a)
-		if len(left) > 1 && takesValue(commands[i].Flags, a) {
-			left = left[1:]
+		if takesValue(commands[i].Flags, a) {
+			if left = left[1:]; len(left) == 0 {
+				return args // urfave/cli says what is missing
+			}
 			front = append(front, left[0])
 		}
 	}
-	return append(front, rest...)
+	return slices.Concat(args[:2], front, []string{"--"}, rest)
 }
 
 // takesValue reports whether the argument after a is the value of flag a.

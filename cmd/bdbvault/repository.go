@@ -150,5 +150,5 @@ func initRepository(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make repository %s: %w", b, err)
 	}
-	return &initReport{Repository: b.String(), ID: repo.Info.ID, Created: repo.Info.Created}, nil
+	return &initReport{Repository: b.String(), ID: repo.Info.ID.String(), Created: repo.Info.Created}, nil
 }
