@@ -26,7 +26,7 @@ type PackWriter struct {
 // NewPackWriter begins a pack with a fresh salt in buf's storage.
 func NewPackWriter(buf []byte) *PackWriter {
 	p := &PackWriter{buf: append(buf[:0], packMagic...), sum: sha256.New()}
-	p.buf = p.buf[:PackHeader]
+	p.buf = append(p.buf, make([]byte, saltSize)...)
 	rand.Read(p.buf[len(packMagic):])
 	p.sum.Write(p.buf)
 	return p
