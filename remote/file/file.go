@@ -225,10 +225,12 @@ func (d *driver) Delete(ctx context.Context, keys []string) error {
 	return nil
 }
 
-// removeEmpty removes folders as long as they are empty; the first that isn't ends it.
+// removeEmpty removes folders as long as they are empty; the first that isn't, or is a link that somebody made, ends it.
 func removeEmpty(root *os.Root, dir string) {
-	for dir != "." && root.Remove(dir) == nil {
-		dir = path.Dir(dir)
+	for ; dir != "."; dir = path.Dir(dir) {
+		if info, err := root.Lstat(dir); err != nil || !info.IsDir() || root.Remove(dir) != nil {
+			return
+		}
 	}
 }
 
