@@ -184,20 +184,28 @@ func setPart(lsn *bdb.LSN, part, number string) int {
 	return 1
 }
 
-// Recover takes its cache size from home's DB_CONFIG.
+// Recover takes its cache size from home's DB_CONFIG. Releases that can't tell their progress are run without.
 func (u *util) Recover(ctx context.Context, home string, opt engine.RecoverOptions) error {
 	if err := engine.CheckRecoverable(home, ""); err != nil {
 		return err
 	}
+	err := u.recover(ctx, home, opt, "-c", "-v", "-f", "-h", home)
+	if e, ok := errors.AsType[*engine.EngineError](err); ok && strings.Contains(strings.Join(e.Text, "\n"), "usage:") {
+		err = u.recover(ctx, home, opt, "-c", "-v", "-h", home)
+	}
+	return err
+}
+
+func (u *util) recover(ctx context.Context, home string, opt engine.RecoverOptions, args ...string) error {
 	hear := func(line string) {
-		if m := progress.FindStringSubmatch(line); m == nil {
-			u.message(line)
-		} else if n, err := strconv.Atoi(m[1]); err == nil && opt.Progress != nil {
+		if m := progress.FindStringSubmatch(line); m != nil && opt.Progress != nil {
+			n, _ := strconv.Atoi(m[1]) // digits, and few
 			opt.Progress(n)
 		}
 	}
 	op := "recover " + home
-	r := newRun(ctx, u.programs.path("recover"), hear, "-c", "-v", "-f", "-h", home)
+	r := newRun(ctx, u.programs.path("recover"), hear, args...)
+	r.stdout.say, r.stderr.say = u.opt.Message, u.opt.Message
 	if err := r.do(op); err != nil {
 		return err
 	}
@@ -205,12 +213,6 @@ func (u *util) Recover(ctx context.Context, home string, opt engine.RecoverOptio
 		return &engine.EngineError{Op: op, Code: int(syscall.ENOSPC), Text: r.said()}
 	}
 	return nil
-}
-
-func (u *util) message(line string) {
-	if u.opt.Message != nil {
-		u.opt.Message(line)
-	}
 }
 
 func (u *util) Verify(ctx context.Context, home, file string) error {
@@ -229,21 +231,10 @@ func (u *util) verify(ctx context.Context, home, file string, order bool) error 
 	r := newRun(ctx, u.programs.path("verify"), nil, args...) // it may say a line for each record
 	err := r.do(op)
 	if err == nil && engine.SaysDamaged(r.said()) {
-		err = &engine.EngineError{Op: op, Text: r.said()}
+		err = &engine.EngineError{Op: op, Text: r.said()} // a partition was bad; the result is that of the last one only
 	}
-	if e, ok := errors.AsType[*engine.EngineError](err); ok && !hostInTrouble(e.Text) {
+	if e, ok := errors.AsType[*engine.EngineError](err); ok && e.Code == 0 {
 		e.Kind = engine.ErrDamaged
 	}
 	return err
-}
-
-// hostInTrouble tells by the last reason given whether the fault is this host's rather than the file's: the program exits with 1 for all.
-func hostInTrouble(said []string) bool {
-	text := strings.ToLower(strings.Join(said, "\n"))
-	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.ENOMEM, syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.EACCES} {
-		if strings.Contains(text, errno.Error()) {
-			return true
-		}
-	}
-	return false
 }

@@ -45,7 +45,7 @@ func (r *run) finish(op string) error {
 	if signal, code := engine.Fate(exit.ProcessState, nil); signal != "" {
 		return &engine.ChildError{Op: op, Signal: signal, ExitCode: code, LastMessage: r.last(), Stderr: r.stderr.all.Lines()}
 	}
-	return &engine.EngineError{Op: op, Text: r.said()}
+	return &engine.EngineError{Op: op, Code: int(engine.HostTrouble(r.said())), Text: r.said()}
 }
 
 func (r *run) said() []string {
@@ -68,7 +68,8 @@ func (r *run) do(op string) error {
 
 // lines cuts what is written to it into lines, which carriage returns end as well: progress is told by them.
 type lines struct {
-	hear   func(string) // may be nil
+	hear   func(string) // told every line; may be nil
+	say    func(string) // told the lines that are kept; may be nil
 	prefix string       // the program's own name, taken off
 	part   []byte
 	all    engine.Transcript
@@ -109,7 +110,9 @@ func (l *lines) line(text string) {
 		return
 	}
 	l.tell(text)
-	l.all.Add(text)
+	if l.all.Add(text) && l.say != nil {
+		l.say(text)
+	}
 	l.last = text
 }
 

@@ -50,7 +50,7 @@ func spawn(argv []string) (*child, error) {
 	if err != nil {
 		return nil, errors.Join(err, ourIn.Close(), ourOut.Close())
 	}
-	go func() {
+	go func() { // lives as long as the child, which may outlive the client if it hangs on a live environment
 		_ = cmd.Wait() // the state tells
 		close(c.exited)
 	}()

@@ -230,8 +230,11 @@ func (c *Client) forward(m message) {
 	}
 }
 
-// begin sends a call to the child. op is the name that errors give it.
-func (c *Client) begin(op string, progress func(int), m message) (*call, error) {
+// begin sends a call to the child, unless ctx has ended. op is the name that errors give it.
+func (c *Client) begin(ctx context.Context, op string, progress func(int), m message) (*call, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
 	k := &call{op: op, progress: progress, held: make(chan struct{}), done: make(chan *wireError, 1)}
 	c.mu.Lock()
 	c.nextID++
@@ -310,7 +313,7 @@ func (c *Client) HotBackup(ctx context.Context, fn func(context.Context) error) 
 		return unsupported(opHotBackup, "this engine was started for no live environment")
 	}
 	regions := RegionsOf(c.opt.Home)
-	k, err := c.begin(c.liveOp(opHotBackup), nil, message{Op: opHotBackup})
+	k, err := c.begin(ctx, c.liveOp(opHotBackup), nil, message{Op: opHotBackup})
 	if err != nil {
 		return err
 	}
@@ -351,7 +354,7 @@ func (c *Client) Checkpoint(ctx context.Context) error {
 	if !c.live {
 		return unsupported(opCheckpoint, "this engine was started for no live environment")
 	}
-	k, err := c.begin(c.liveOp(opCheckpoint), nil, message{Op: opCheckpoint})
+	k, err := c.begin(ctx, c.liveOp(opCheckpoint), nil, message{Op: opCheckpoint})
 	if err != nil {
 		return err
 	}
@@ -399,7 +402,7 @@ func (c *Client) private(ctx context.Context, op string, progress func(int), m m
 	if c.live {
 		return unsupported(m.Op, "this engine was started for a live environment")
 	}
-	k, err := c.begin(op, progress, m)
+	k, err := c.begin(ctx, op, progress, m)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,8 @@ type Engine interface {
 
 	// Recover runs catastrophic recovery on home: every log record that is present is redone. Home must be closed and is best a
 	// scratch directory whose DB_CONFIG names the data and log directories, because recovery removes what looks like region files
-	// from home. All that it changed is in the files when it returns, not necessarily on stable storage.
+	// from home. The pages that it changed are on stable storage when it returns; the entries of directories need not be, and files that
+	// it created should be synced by whoever depends on them.
 	Recover(ctx context.Context, home string, opt RecoverOptions) error
 
 	// Verify checks the structure of a whole database file, given by an absolute path or by a path relative to one of the data
@@ -106,7 +107,8 @@ type Options struct {
 
 	// LogEnd finds where the log ends by reading it from disk. With it, an environment is not touched whose regions don't agree with
 	// the log about its end, because they were left behind by a crash: ErrStaleRegion. Without it there is no such check. It may be
-	// called from another goroutine than the engine's caller's.
+	// called from another goroutine than the engine's caller's, and must look at the log anew each time, at log files that were not there
+	// before too.
 	LogEnd func(context.Context) (bdb.LSN, error)
 
 	// Note is told what is no error but should be known. Message is told what the engine says as it works. Either may be nil, both

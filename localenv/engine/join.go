@@ -76,7 +76,11 @@ func CheckLogEnd(ctx context.Context, home string, logEnd func(context.Context) 
 	if err != nil {
 		return err
 	}
-	if !region.End.Before(before) && !after.Before(region.Synced) {
+	synced := region.Synced
+	if synced.Offset == 0 && synced.File > 0 {
+		synced = bdb.LSN{File: synced.File - 1} // a new log file, of which nothing is written yet
+	}
+	if !region.End.Before(before) && !after.Before(synced) {
 		return nil
 	}
 	return &EngineError{Op: "join " + home, Kind: ErrStaleRegion, Text: []string{fmt.Sprintf(

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
@@ -180,6 +181,20 @@ func SaysDamaged(said []string) bool { return mentions(said, "BDB0090", "DB_VERI
 // pages are missing.
 func RecoveryGaveUp(said []string) bool {
 	return mentions(said, "BDB1515", "non-fatal checkpoint error")
+}
+
+// HostTrouble finds in what an engine said a fault of this host rather than of the files, 0 if there is none. The engine's own result often
+// is only that the environment is broken.
+func HostTrouble(said []string) syscall.Errno {
+	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EIO,
+		syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.EFBIG} {
+		for _, line := range said {
+			if strings.Contains(strings.ToLower(line), errno.Error()) {
+				return errno
+			}
+		}
+	}
+	return 0
 }
 
 func mentions(said []string, texts ...string) bool {

@@ -18,11 +18,12 @@ type Transcript struct {
 	more  int
 }
 
-// Add takes one line.
-func (t *Transcript) Add(line string) {
+// Add takes one line. It reports whether it kept it, which is also when it is worth to be passed on: an engine in trouble repeats itself
+// thousands of times.
+func (t *Transcript) Add(line string) bool {
 	line = strings.TrimRight(line, " \r\n")
 	if line == "" {
-		return
+		return false
 	}
 	room := transcriptLines
 	if SaysDamaged([]string{line}) {
@@ -30,9 +31,10 @@ func (t *Transcript) Add(line string) {
 	}
 	if len(t.lines) >= room {
 		t.more++
-		return
+		return false
 	}
 	t.lines = append(t.lines, clip(line, transcriptWidth))
+	return true
 }
 
 // Lines returns what was said.

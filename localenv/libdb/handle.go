@@ -86,7 +86,7 @@ import (
 type handle struct {
 	env      *C.DB_ENV
 	self     cgo.Handle
-	text     func(string) // told at once what the library says; may be nil
+	text     func(string) // told at once what the library says, as far as it is kept; may be nil
 	progress func(int)    // may be nil
 
 	mu   sync.Mutex
@@ -141,9 +141,9 @@ func (h *handle) watch(progress func(int)) error {
 // hear takes what the library says.
 func (h *handle) hear(text string) {
 	h.mu.Lock()
-	h.said.Add(text)
+	kept := h.said.Add(text)
 	h.mu.Unlock()
-	if h.text != nil {
+	if kept && h.text != nil {
 		h.text(text)
 	}
 }
@@ -166,6 +166,9 @@ func failed(op string, ret C.int, said []string) error {
 		return nil
 	}
 	e := &engine.EngineError{Op: op, Code: int(ret), Text: said}
+	if errno := engine.HostTrouble(said); ret < 0 && errno != 0 {
+		e.Code = int(errno)
+	}
 	if meaning := C.GoString(C.db_strerror(ret)); !strings.Contains(strings.Join(said, "\n"), meaning) {
 		e.Text = append(e.Text, meaning)
 	}

@@ -19,7 +19,7 @@ const Available = true
 // New makes an engine. For a live environment it also is an io.Closer, which leaves it.
 func New(opt engine.Options) (engine.Engine, error) {
 	if opt.Home != "" {
-		return &live{opt: opt}, nil
+		return newLive(opt), nil
 	}
 	return &offline{opt: opt}, nil
 }

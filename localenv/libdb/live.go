@@ -30,7 +30,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 
 	"bdbvault/localenv/bdb"
 	"bdbvault/localenv/engine"
@@ -39,12 +38,14 @@ import (
 // live serves one live environment. What the library says is kept until a call is over: passing it on at once could make the call
 // wait for a reader, and the application for the call.
 type live struct {
-	opt engine.Options
+	opt    engine.Options
+	thread *thread // makes all calls, and owns the rest
 
-	mu      sync.Mutex // over every call of the library
-	h       *handle    // nil until joined
+	h       *handle // nil until joined
 	regions engine.Regions
 }
+
+func newLive(opt engine.Options) *live { return &live{opt: opt, thread: startThread()} }
 
 func (l *live) Version() string { return version() }
 
@@ -56,19 +57,18 @@ func (l *live) Verify(context.Context, string, string) error {
 	return unsupported("verify", "this engine serves a live environment")
 }
 
-// HotBackup leaves fn outside the lock, so that a checkpoint can be taken meanwhile.
+// HotBackup runs fn elsewhere, so that a checkpoint can be taken meanwhile.
 func (l *live) HotBackup(ctx context.Context, fn func(context.Context) error) error {
-	h, err := l.hold(ctx)
+	var h *handle
+	err := l.thread.do(func() (err error) { h, err = l.hold(ctx); return err })
 	if err != nil {
 		return err
 	}
 	err = fn(ctx)
-	return errors.Join(err, l.reset(h))
+	return errors.Join(err, l.thread.do(func() error { return l.reset(h) }))
 }
 
 func (l *live) hold(ctx context.Context) (*handle, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if err := l.enter(ctx); err != nil {
 		return nil, err
 	}
@@ -84,8 +84,6 @@ func (l *live) hold(ctx context.Context) (*handle, error) {
 
 // reset undoes hold on the handle that it used; regions that were made anew meanwhile took the flag with them.
 func (l *live) reset(h *handle) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if h != l.h {
 		return &engine.EngineError{Op: "reset hot-backup flag", Kind: engine.ErrFlagLost}
 	}
@@ -93,19 +91,19 @@ func (l *live) reset(h *handle) error {
 }
 
 func (l *live) Checkpoint(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.enter(ctx); err != nil {
-		return err
-	}
-	return l.h.failure("checkpoint", C.vault_checkpoint(l.h.env))
+	return l.thread.do(func() error {
+		if err := l.enter(ctx); err != nil {
+			return err
+		}
+		return l.h.failure("checkpoint", C.vault_checkpoint(l.h.env))
+	})
 }
 
-// Close leaves the environment.
+// Close leaves the environment. The engine can't be used any more.
 func (l *live) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.part()
+	err := l.thread.do(l.part)
+	l.thread.stop()
+	return err
 }
 
 func (l *live) part() error {

@@ -123,7 +123,7 @@ func (h *handle) verify(op, file string, order bool) error {
 		ret = C.DB_VERIFY_BAD // a partition was bad; the result is that of the last one only
 	}
 	err := failed(op, ret, lines)
-	if e, ok := errors.AsType[*engine.EngineError](err); ok && isDamage(ret) {
+	if e, ok := errors.AsType[*engine.EngineError](err); ok && isDamage(e.Code) {
 		e.Kind = engine.ErrDamaged
 	}
 	return err
@@ -131,6 +131,6 @@ func (h *handle) verify(op, file string, order bool) error {
 
 // isDamage tells what a bad file makes the library return from what a host in trouble does: one of its own codes, among them the one
 // after a checksum error, or that something is invalid or, a partition, missing.
-func isDamage(ret C.int) bool {
-	return ret < 0 || ret == C.int(syscall.EINVAL) || ret == C.int(syscall.ENOENT)
+func isDamage(code int) bool {
+	return code < 0 || code == int(syscall.EINVAL) || code == int(syscall.ENOENT)
 }

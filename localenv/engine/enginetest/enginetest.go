@@ -42,6 +42,7 @@ func Main(m *testing.M, build func(engine.Options) (engine.Engine, error)) int {
 	case roleHolder:
 		err = hold(os.Args[2])
 	default:
+		defer removeProbe()
 		return m.Run()
 	}
 	if err != nil {
@@ -83,6 +84,8 @@ func Run(t *testing.T, s Subject) {
 	t.Run("child hangs", s.testChildHangs)
 	t.Run("hot backup", s.testHotBackup)
 	t.Run("parent killed", s.testParentKilled)
+	t.Run("parent killed at any time", s.testParentKilledAnytime)
+	t.Run("parent gone during recovery", s.testParentGone)
 	t.Run("pipe broken", s.testPipeBroken)
 }
 

@@ -22,12 +22,17 @@ import (
 //go:embed testdata/probe.c
 var probeSource []byte
 
+// probeDir is where the compiled probe is, empty until it is needed.
+var probeDir string
+
+func removeProbe() { os.RemoveAll(probeDir) }
+
 var probeProgram = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "enginetest")
-	if err != nil {
+	var err error
+	if probeDir, err = os.MkdirTemp("", "enginetest"); err != nil {
 		return "", err
 	}
-	source, program := filepath.Join(dir, "probe.c"), filepath.Join(dir, "probe")
+	source, program := filepath.Join(probeDir, "probe.c"), filepath.Join(probeDir, "probe")
 	if err := os.WriteFile(source, probeSource, 0o600); err != nil {
 		return "", err
 	}
@@ -169,4 +174,13 @@ func wantDeath(t *testing.T, err error, signal string) *engine.ChildError {
 		t.Fatalf("got %v, want a death of %s", err, signal)
 	}
 	return e
+}
+
+// torture is how many times more than usual the random tests are run.
+func torture() int {
+	n, err := strconv.Atoi(os.Getenv("BDBVAULT_TORTURE"))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
 }
