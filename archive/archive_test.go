@@ -146,7 +146,7 @@ func TestBackupAgainAndAgain(t *testing.T) {
 	})
 	t.Run("state lost", func(t *testing.T) {
 		b.t = t
-		b.state = t.TempDir()
+		b.state = filepath.Join(b.state, "another")
 		again := b.backup(archive.BackupOptions{ReadAll: true})
 		if again.NewPacks+again.NewMaps != 0 || again.Ship.Segments != 0 {
 			t.Errorf("without its cache it stores %d packs, %d maps and %d segments anew", again.NewPacks, again.NewMaps, again.Ship.Segments)
