@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -102,21 +101,20 @@ func (s *Source) identify(full string) error {
 
 func (s *Source) setGeometry(m bdb.Meta) { s.meta, s.kind, s.unit = &m, m.Kind, m.PageSize }
 
-// readMeta reads and parses a metadata page. What can't be parsed is read again a few times before it is believed.
-func readMeta(f *os.File, key *bdb.Key) (meta bdb.Meta, err error) {
+// readMeta reads and parses a metadata page. One that makes no sense is read again a few times before that is believed.
+func readMeta(f *os.File, key *bdb.Key) (bdb.Meta, error) {
 	var first [bdb.MetaSize]byte
-	for try := range recheckPauses {
+	for try := 0; ; try++ {
 		n, _, err := readStable(context.Background(), f, first[:], 0, len(first))
 		if err != nil {
 			return bdb.Meta{}, err
 		}
-		meta, err = bdb.ParseMeta(first[:n], key)
-		if err == nil || errors.Is(err, bdb.ErrNotDatabase) {
+		meta, err := bdb.ParseMeta(first[:n], key)
+		if err == nil || errors.Is(err, bdb.ErrNotDatabase) || try == len(recheckPauses) {
 			return meta, err
 		}
 		time.Sleep(recheckPauses[try])
 	}
-	return bdb.ParseMeta(first[:], key)
 }
 
 // identifyExtent takes a queue extent's geometry from its queue. If there is no such queue, the file stays an application's.
@@ -189,4 +187,4 @@ func (s *Source) PageSize() int {
 // Close closes the file.
 func (s *Source) Close() error { return s.f.Close() }
 
-func (s *Source) String() string { return path.Clean(s.file.Path) }
+func (s *Source) String() string { return s.file.Path }
