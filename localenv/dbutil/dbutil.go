@@ -83,9 +83,10 @@ func (u *util) Checkpoint(ctx context.Context) error {
 func (u *util) checkpoint() error {
 	const op = "checkpoint"
 	done := make(chan struct{})
+	finished := sync.OnceFunc(func() { close(done) }) // left alone, it goes on checkpointing
 	hear := func(line string) {
 		if strings.Contains(line, "checkpoint complete") {
-			close(done)
+			finished()
 		}
 	}
 	r := newRun(context.Background(), u.programs.path("checkpoint"), hear, "-v", "-k", "1", "-h", u.opt.Home)

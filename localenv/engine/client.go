@@ -308,7 +308,7 @@ func (c *Client) awaitLive(ctx context.Context, k *call, held <-chan struct{}) e
 // HotBackup is Engine's. If the child dies while fn runs, fn is left to end and the flag stays set until the application makes its
 // regions anew, which harms nothing; the *ChildError is returned then. That the regions were made anew meanwhile, so that the flag was
 // gone, is ErrFlagLost.
-func (c *Client) HotBackup(ctx context.Context, fn func(context.Context) error) error {
+func (c *Client) HotBackup(ctx context.Context, fn func(context.Context) error) (err error) {
 	if !c.live {
 		return unsupported(opHotBackup, "this engine was started for no live environment")
 	}
@@ -318,23 +318,23 @@ func (c *Client) HotBackup(ctx context.Context, fn func(context.Context) error) 
 		return err
 	}
 	if err := c.awaitLive(ctx, k, k.held); err != nil {
-		c.release(k) // if the flag gets set late, it is reset at once
+		_ = c.release(k) // if the flag gets set late, it is reset at once
 		return err
 	}
-	err = ctx.Err()
-	if err == nil {
-		err = fn(ctx)
+	defer func() {
+		lost := RegionsOf(c.opt.Home) != regions
+		reset := c.unhold(ctx, k)
+		if lost { // then what became of the flag in the old regions means nothing
+			reset = &EngineError{Op: k.op, Kind: ErrFlagLost}
+		}
+		if reset != nil {
+			err = errors.Join(err, reset)
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", k.op, err)
 	}
-	lost := RegionsOf(c.opt.Home) != regions
-	reset := c.unhold(ctx, k)
-	if lost {
-		// What happened to the flag in regions that are gone means nothing.
-		reset = &EngineError{Op: k.op, Kind: ErrFlagLost}
-	}
-	if reset == nil {
-		return err
-	}
-	return errors.Join(err, reset)
+	return fn(ctx)
 }
 
 func (c *Client) release(k *call) error {
