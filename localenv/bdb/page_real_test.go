@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -169,7 +170,7 @@ func TestRealPages(t *testing.T) {
 			metas := geometry(t, files, s.key())
 			checkMeta(t, s, metas["a.db"])
 			if s.method == "extents" && len(files) < 3 {
-				t.Errorf("only files %v", maps.Keys(files))
+				t.Errorf("only files %v", slices.Sorted(maps.Keys(files)))
 			}
 			pages := 0
 			eachPage(files, metas, s.key(), func(_ bdb.Meta, pgno uint32, _ []byte, lsn bdb.LSN, err error) {
