@@ -232,7 +232,7 @@ func (u *util) verify(ctx context.Context, home, file string, order bool) error 
 	r := newRun(ctx, u.programs.path("verify"), nil, args...) // it may say a line for each record
 	err := r.do(op)
 	if err == nil && engine.SaysDamaged(r.said()) {
-		err = &engine.EngineError{Op: op, Text: r.said()} // a partition was bad; the result is that of the last one only
+		err = &engine.EngineError{Op: op, Text: r.said()} // a partition was bad, and the result was lost
 	}
 	if e, ok := errors.AsType[*engine.EngineError](err); ok && e.Code == 0 {
 		e.Kind = engine.ErrDamaged

@@ -173,8 +173,8 @@ func anyPageGood(m *bdb.Meta, pages []byte, key *bdb.Key) bool {
 	return false
 }
 
-// SaysDamaged tells whether a verification that the engine calls a success found a bad partition after all (BDB0090, DB_VERIFY_BAD): the
-// result for a partitioned database is that of its last partition.
+// SaysDamaged tells whether a verification that the engine calls a success found a bad partition after all (BDB0090, DB_VERIFY_BAD): of a
+// database partitioned by ranges, only the results of the last two partitions survive (__part_verify in src/db/partition.c).
 func SaysDamaged(said []string) bool { return mentions(said, "BDB0090", "DB_VERIFY_BAD") }
 
 // RecoveryGaveUp tells whether a recovery that the engine calls a success could not write its checkpoint (BDB1515): the disk is full, and

@@ -120,7 +120,7 @@ func (h *handle) verify(op, file string, order bool) error {
 	ret := C.vault_verify(h.env, p, flags)
 	lines := h.spoken()
 	if ret == 0 && engine.SaysDamaged(lines) {
-		ret = C.DB_VERIFY_BAD // a partition was bad; the result is that of the last one only
+		ret = C.DB_VERIFY_BAD // a partition was bad, and the result was lost
 	}
 	err := failed(op, ret, lines)
 	if e, ok := errors.AsType[*engine.EngineError](err); ok && isDamage(e.Code) {
