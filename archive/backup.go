@@ -73,6 +73,7 @@ type backup struct {
 	jobs    []*fileJob
 	dropped []*fileJob // copied, but another file has the name
 	seen    map[inode]*fileJob
+	odd     map[string]bool // left out: names that are not UTF-8
 	listing localenv.Listing
 	maps    map[manifest.Hash]int64 // maps that the manifest names, with their sizes
 	end     bdb.LSN
@@ -97,7 +98,7 @@ func Backup(ctx context.Context, repo *repository.Repository, env *localenv.Env,
 	avoid := map[manifest.Hash]bool{}
 	for try := 0; ; try++ {
 		b := &backup{repo: repo, env: env, opt: opt, progress: opt.Progress, st: st, avoid: avoid,
-			seen: map[inode]*fileJob{}, maps: map[manifest.Hash]int64{}}
+			seen: map[inode]*fileJob{}, odd: map[string]bool{}, maps: map[manifest.Hash]int64{}}
 		res, err := b.run(ctx)
 		// What earlier backups stored and the store has lost is stored anew: the damage ends with this backup.
 		var lost *lostError
@@ -393,6 +394,9 @@ func (b *backup) describe() {
 		} else {
 			m.Folders = append(m.Folders, manifest.Folder{Dir: d.Dir, Path: d.Path, Mode: mode, UID: d.Stat.UID, GID: d.Stat.GID})
 		}
+	}
+	for name := range b.odd {
+		m.Skipped = append(m.Skipped, manifest.Skipped{Path: name, Reason: "its name is not UTF-8"})
 	}
 	for _, s := range b.listing.Skipped {
 		m.Skipped = append(m.Skipped, manifest.Skipped{Path: s.Path, Reason: s.Reason})

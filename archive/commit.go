@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"strings"
 	"time"
 
 	"bdbvault/localenv/bdb"
@@ -197,7 +199,7 @@ func (b *backup) checkHistory(ctx context.Context) error {
 	b.resolveNames(created)
 	var names []string
 	for _, f := range h.Files() {
-		if f.State == bdb.FileExists && !created[f.ID] && !b.hasFile(f.ID) {
+		if f.State == bdb.FileExists && !created[f.ID] && !b.hasFile(f.ID) && !replicationFile(f.Name) {
 			names = append(names, f.Name)
 		}
 	}
@@ -222,4 +224,10 @@ func (b *backup) hasFile(id bdb.FileID) bool {
 		}
 	}
 	return false
+}
+
+// replicationFile reports whether a database is one of those that a replication group keeps for each site on its own: never backed up, and made
+// anew by the application.
+func replicationFile(name string) bool {
+	return strings.HasPrefix(path.Base(name), "__db.rep.") || path.Base(name) == "__db.reppg.db"
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
@@ -63,6 +65,12 @@ func (b *backup) openNew(files []localenv.File) ([]*fileJob, error) {
 		if err != nil {
 			return nil, err
 		}
+		if !utf8.ValidString(f.Path) {
+			if err := b.skipOddName(f, src); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		f = src.File()
 		j := &fileJob{file: f, src: src, size: f.Stat.Size, entry: newEntry(f, src), placed: map[int]manifest.Chunk{}}
 		b.jobs = append(b.jobs, j)
@@ -70,6 +78,24 @@ func (b *backup) openNew(files []localenv.File) ([]*fileJob, error) {
 		fresh = append(fresh, j)
 	}
 	return fresh, nil
+}
+
+// skipOddName leaves out a file whose name is not UTF-8, as neither manifests nor all stores can hold it. For a database that would be a loss that
+// nobody sees.
+func (b *backup) skipOddName(f localenv.File, src *localenv.Source) error {
+	kind := src.Kind()
+	if err := src.Close(); err != nil {
+		return err
+	}
+	if kind != bdb.KindFile {
+		return fmt.Errorf("database %q: its name is not UTF-8 and can't be stored: rename it", f.Path)
+	}
+	name := strings.ToValidUTF8(f.Path, "\uFFFD")
+	if !b.odd[name] {
+		b.odd[name] = true
+		b.progress.Note(fmt.Sprintf("%q is left out: its name is not UTF-8", f.Path))
+	}
+	return nil
 }
 
 // sameEnvironment refuses to append to the history of another environment: at least one database has to be in both.

@@ -108,15 +108,17 @@ func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
 	s.timeline, s.first = m.Timeline, m.NeededFrom.File
 	s.present = map[manifest.SegmentName]bool{}
 	var known []manifest.SegmentName
+	from := s.first
 	after := &manifest.SegmentName{Timeline: s.timeline, File: s.first}
 	var note shipped
 	if s.st.load(stateShipped, &note) && note.Header != nil && note.Timeline == s.timeline && note.First <= s.first && note.Header.File >= s.first {
 		// The noted segment stands for all before it; the list starts behind it.
 		name := note.Header.Name()
-		after, s.last = &name, note.Header
+		behind := name
+		after, s.last = &behind, note.Header
 		name.Start = 0
 		known = append(known, name)
-		s.first = name.File
+		s.first, from = note.First, name.File
 	}
 	list, err := s.repo.Segments(ctx, s.env, s.timeline, after)
 	if err != nil {
@@ -125,7 +127,7 @@ func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
 	for _, n := range list {
 		s.present[n] = true
 	}
-	s.cover = manifest.NewChain(s.timeline, append(known, list...)).Follow(s.first, bdb.LSN{})
+	s.cover = manifest.NewChain(s.timeline, append(known, list...)).Follow(from, bdb.LSN{})
 	if n := len(s.cover.Segments); n > 0 && s.present[s.cover.Segments[n-1]] {
 		s.last, err = s.repo.SegmentHeader(ctx, s.env, s.cover.Segments[n-1])
 	}
