@@ -27,7 +27,7 @@ type OpenS3 func(context.Context, awsconf.Config) (remote.Driver, error)
 func RunS3(t *testing.T, start func(testing.TB) *Server, open OpenS3) {
 	s := &s3suite{server: start(t), start: start, open: open}
 	t.Run("conformance", func(t *testing.T) {
-		Run(t, func(t *testing.T) remote.Driver { return s.driver(t, s.server.Config(s.server.NewBucket())) })
+		Run(t, func(t *testing.T) remote.Driver { return s.driver(t, s.server.Config(s.bucket(t))) })
 	})
 	tests := []struct {
 		name string
@@ -62,6 +62,16 @@ type s3suite struct {
 	open   OpenS3
 }
 
+// bucket makes an empty one.
+func (s *s3suite) bucket(t *testing.T) string {
+	t.Helper()
+	name, err := s.server.MakeBucket(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
 func (s *s3suite) driver(t *testing.T, c awsconf.Config) remote.Driver {
 	t.Helper()
 	d, err := s.open(t.Context(), c)
@@ -75,7 +85,7 @@ func (s *s3suite) driver(t *testing.T, c awsconf.Config) remote.Driver {
 func (s *s3suite) behind(t *testing.T, stall time.Duration, opt remote.Options) (*remote.Bucket, *Proxy) {
 	t.Helper()
 	p := NewProxy(t, s.server)
-	c := s.server.Config(s.server.NewBucket())
+	c := s.server.Config(s.bucket(t))
 	c.Endpoint, c.StallTimeout = p.Endpoint, stall
 	return remote.New(s.driver(t, c), opt), p
 }
@@ -96,7 +106,7 @@ func each(ctx context.Context, b *remote.Bucket, check func(op, key string, err 
 
 // refused asks wrongly: each operation must say what is wrong, at once.
 func (s *s3suite) refused(t *testing.T) {
-	name := s.server.NewBucket()
+	name := s.bucket(t)
 	keys := func(access, secret string) func(*awsconf.Config) {
 		return func(c *awsconf.Config) {
 			c.Credentials = awscredentials.NewStaticCredentialsProvider(access, secret, "")
@@ -127,7 +137,7 @@ func (s *s3suite) refused(t *testing.T) {
 
 // readOnlyUser is a user of the server's own who may only read.
 func (s *s3suite) readOnlyUser(t *testing.T) {
-	name := s.server.NewBucket()
+	name := s.bucket(t)
 	owner := bucket(s.driver(t, s.server.Config(name)), "")
 	put(t, owner, "key", []byte("readable"), remote.PutOptions{})
 	c, err := s.server.ReadOnly(t.Context(), name)
@@ -150,7 +160,7 @@ func (s *s3suite) readOnlyUser(t *testing.T) {
 	wantKind(t, b.Delete(t.Context(), []string{"key"}), remote.Denied, "key", b)
 	wantKind(t, b.Delete(t.Context(), []string{"key", "new"}), remote.Denied, "", b)
 
-	c.Bucket = s.server.NewBucket()
+	c.Bucket = s.bucket(t)
 	foreign := remote.New(s.driver(t, c), remote.Options{})
 	each(t.Context(), foreign, func(op, key string, err error) {
 		t.Run(op, func(t *testing.T) { wantKind(t, err, remote.Denied, key, foreign) })
@@ -192,7 +202,7 @@ func (s *s3suite) unreachable(t *testing.T) {
 
 	var up sync.Once
 	b = remote.New(s.driver(t, awsconf.Config{
-		Bucket: s.server.NewBucket(), Region: s.server.Region, Endpoint: p.Endpoint, Credentials: s.server.Config("").Credentials,
+		Bucket: s.bucket(t), Region: s.server.Region, Endpoint: p.Endpoint, Credentials: s.server.Config("").Credentials,
 	}), remote.Options{OnRetry: func(err error, _ time.Duration) {
 		if !errors.Is(err, remote.ErrUnreachable) {
 			t.Error(err)
@@ -380,7 +390,7 @@ func (s *s3suite) slow(t *testing.T) {
 
 func (s *s3suite) tls(t *testing.T) {
 	p := NewTLSProxy(t, s.server)
-	c := s.server.Config(s.server.NewBucket())
+	c := s.server.Config(s.bucket(t))
 	c.Endpoint, c.CAFile = p.Endpoint, p.CAFile
 	b := bucket(s.driver(t, c), "")
 	data := random(2 << 20)
@@ -405,7 +415,7 @@ func (s *s3suite) tls(t *testing.T) {
 // payloadHash looks at what goes over the wire: the object as it is, under the hash that was given.
 func (s *s3suite) payloadHash(t *testing.T) {
 	p := NewProxy(t, s.server)
-	c := s.server.Config(s.server.NewBucket())
+	c := s.server.Config(s.bucket(t))
 	c.Endpoint = p.Endpoint
 	d := s.driver(t, c)
 	data := random(2 << 20)
