@@ -144,19 +144,33 @@ func (f *framing) canSum() bool { return !f.Encrypted || f.key != nil }
 
 // sumFits checks one whole record against the sum in its header.
 func (f *framing) sumFits(record []byte) bool {
-	prev, length := f.Order.Uint32(record), f.Order.Uint32(record[4:])
-	if f.Version < versionHeaderSummed {
-		prev, length = 0, 0
-	}
 	if !f.Encrypted {
-		return f.Order.Uint32(record[8:]) == Checksum(record[plainRecordHeader:])^prev^length
+		return f.Order.Uint32(record[8:]) == f.sum(record)
 	}
+	return [MACSize]byte(record[8:]) == f.mac(record)
+}
+
+// mixed are the two header words that go into a record's sum.
+func (f *framing) mixed(record []byte) (prev, length uint32) {
+	if f.Version < versionHeaderSummed {
+		return 0, 0
+	}
+	return f.Order.Uint32(record), f.Order.Uint32(record[4:])
+}
+
+func (f *framing) sum(record []byte) uint32 {
+	prev, length := f.mixed(record)
+	return Checksum(record[plainRecordHeader:]) ^ prev ^ length
+}
+
+func (f *framing) mac(record []byte) [MACSize]byte {
+	prev, length := f.mixed(record)
 	mac := f.key.MAC(record[cryptRecordHeader:])
 	for i := range 4 {
 		mac[i] ^= byte(prev >> f.shift(i))
 		mac[4+i] ^= byte(length >> f.shift(i))
 	}
-	return [MACSize]byte(record[8:]) == mac
+	return mac
 }
 
 // shift is where byte i of a word in the file stands in a number.
