@@ -55,9 +55,9 @@ say "3. A repository, and a full backup of the live environment"
 show bdbvault init -r "$repository"
 show bdbvault backup -r "$repository" -h "$home" $state
 
-say "4. Later: another full backup sends only what changed, and ship sends the new log"
+say "4. Later: another full backup, after a checkpoint (-c), sends only what changed, and ship sends the new log"
 wait_for_commit $(($(last_commit) + 300))
-show bdbvault backup -r "$repository" -h "$home" $state
+show bdbvault backup -c -r "$repository" -h "$home" $state
 wait_for_commit $(($(last_commit) + 500))
 shipped=$(last_commit)
 echo "commit $shipped is done; now its log is shipped:"

@@ -45,7 +45,7 @@ var arrows = map[string][]string{
 
 // testTools are what only tests, the demonstration and the benchmarks use. They may import anything, nothing of the
 // product may import them.
-var testTools = []string{"localenv/envtest", "localenv/engine/enginetest", "remote/remotetest", "cmd/bench"}
+var testTools = []string{"cmd/bdbvault/endtoend", "localenv/envtest", "localenv/engine/enginetest", "remote/remotetest", "cmd/bench"}
 
 // pure are the packages that do no I/O, with what they must not import for that.
 var (

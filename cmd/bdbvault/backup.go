@@ -93,7 +93,7 @@ func (r *backupReport) text(w io.Writer) {
 		files += fmt.Sprintf(", %d of them unchanged", r.FilesUnread)
 	}
 	t.row("  environment", files)
-	t.row("  uploaded", fmt.Sprintf("%s in %s", size(r.UploadedBytes), duration(r.Seconds)))
+	t.row("  uploaded", fmt.Sprintf("%s in %s", size(r.UploadedBytes), duration(time.Duration(r.Seconds*float64(time.Second)))))
 	t.row("  consistent at", moment(r.ConsistentAt, r.ConsistentTime))
 	t.row("  timeline", timelineNote(r.Timeline, r.NewTimeline))
 	t.row("  bulk safe", bulkNote(r.BulkSafe))

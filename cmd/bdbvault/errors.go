@@ -34,6 +34,12 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// outputError says that a result could not be printed.
+type outputError struct{ err error }
+
+func (e *outputError) Error() string { return "print the result: " + e.err.Error() }
+func (e *outputError) Unwrap() error { return e.err }
+
 func asUsage(err error) error {
 	if is[usageError](err) {
 		return err
@@ -88,6 +94,8 @@ func hint(err error) string {
 	switch {
 	case is[usageError](err):
 		return "See bdbvault --help, or bdbvault COMMAND --help."
+	case is[*outputError](err):
+		return "What the command was to do is done; only standard output did not take its result."
 	case errors.Is(err, repository.ErrNone):
 		return "Check -r. If there has never been a repository, make one: bdbvault init -r REPOSITORY"
 	case errors.Is(err, repository.ErrExists):
@@ -96,7 +104,9 @@ func hint(err error) string {
 		return "Give the environment's password by --password-file FILE or " + passwordVariable + "; leave it out if the environment is not encrypted."
 	case is[*archive.OtherEnvironmentError](err):
 		return "Choose another name with --env NAME. If this environment has taken the old one's place for good, begin afresh beside its backups: --new-environment"
-	case is[*archive.ChainError](err), errors.Is(err, archive.ErrNoBackup):
+	case errors.Is(err, archive.ErrNoBackup):
+		return "Take a full backup first: bdbvault backup"
+	case is[*archive.ChainError](err):
 		return "Take a full backup, which begins a new timeline: bdbvault backup. What was shipped before stays restorable."
 	}
 	for _, find := range []func(error) string{damageHint, restoreHint, engineHint, storeHint, localHint} {

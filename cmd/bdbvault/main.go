@@ -158,7 +158,10 @@ func (p *program) finishJSON(res result, err error) error {
 	enc := json.NewEncoder(p.out)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	return firstError(err, enc.Encode(object))
+	if e := enc.Encode(object); e != nil && err == nil {
+		err = &outputError{e}
+	}
+	return err
 }
 
 func firstError(errs ...error) error {
@@ -175,7 +178,7 @@ func writeText(out io.Writer, res result) error {
 	var b strings.Builder
 	res.text(&b)
 	if _, err := io.WriteString(out, b.String()); err != nil {
-		return fmt.Errorf("print the result: %w", err)
+		return &outputError{err}
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func restoreHome(ctx context.Context, c *call) (result, error) {
 	if res == nil {
 		return nil, err
 	}
-	return restoreReport{Environment: plan.Environment, Result: res}, err
+	return restoreReport{res}, err
 }
 
 func (c *call) restoreOptions(to string) (restore.Options, error) {
@@ -74,10 +74,8 @@ func (p *progress) plan(plan *restore.Plan) {
 	}
 }
 
-type restoreReport struct {
-	Environment string `json:"environment"`
-	*restore.Result
-}
+// restoreReport is the result of restore.
+type restoreReport struct{ *restore.Result }
 
 func (r restoreReport) text(w io.Writer) {
 	fmt.Fprintf(w, "restored %s from backup %s to %s\n", r.Environment, r.Backup, r.Home)

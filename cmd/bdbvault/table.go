@@ -65,8 +65,7 @@ func timelineNote(t manifest.Timeline, why string) string {
 }
 
 // duration is a time taken, as exact as a person wants it.
-func duration(seconds float64) string {
-	d := time.Duration(seconds * float64(time.Second))
+func duration(d time.Duration) string {
 	if d < 10*time.Second {
 		return d.Round(10 * time.Millisecond).String()
 	}
