@@ -33,8 +33,9 @@ demo: build
 	@CGO_ENABLED=1 $(GO) build -o bin/dbworkload ./localenv/envtest/dbworkload
 	@docs/demo.sh
 
-# Servers for the tests of the stores are built and started by the tests themselves (remote/remotetest).
+# The first run builds the servers that the stores are tested against, which takes some minutes.
 test: check test-nocgo
+	@$(GO) run ./remote/remotetest/cmd/testservers
 	CGO_ENABLED=1 $(GO) test -timeout $(TIMEOUT) ./...
 
 check: deps
