@@ -230,7 +230,7 @@ func (b *Bucket) Delete(ctx context.Context, keys []string) error {
 		}
 	}
 	for batch := range slices.Chunk(full, MaxDelete) {
-		name := ""
+		name := fmt.Sprintf("%d objects", len(batch))
 		if len(batch) == 1 {
 			name = strings.TrimPrefix(batch[0], b.prefix)
 		}

@@ -90,7 +90,7 @@ var (
 // fault it was, and the driver's own error.
 type Error struct {
 	Op    string // put, open, stat, list, delete, …
-	Key   string // within the repository; a prefix for list, "" for delete of several
+	Key   string // within the repository; a prefix for list, a number for delete of several
 	Store string
 	Kind  Kind
 	Err   error // may be nil
