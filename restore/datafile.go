@@ -1,0 +1,180 @@
+package restore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync/atomic"
+
+	"github.com/zeebo/blake3"
+
+	"bdbvault/manifest"
+)
+
+// dataFile is a file on its way back.
+type dataFile struct {
+	file *manifest.File
+	path string // in the target
+	bm   *manifest.Map
+	out  *output
+	need bitmap // blocks that have to be fetched; nil: all
+
+	// The map's runs are in file order. To serve a chunk all runs that take from it are needed: order holds the stored runs sorted by chunk, those of chunk c
+	// from byChunk[c] to byChunk[c+1].
+	order, byChunk []uint32
+	block, hash    []uint32 // per run: its first block, and the place of that block's hash
+	hashes         *io.SectionReader
+
+	pending atomic.Int64 // chunks not yet written
+	bad     atomic.Bool  // something of it can't be brought back
+}
+
+// maxIndex bounds block numbers, so that they fit the index. At the largest block size it is four pebibytes.
+const maxIndex = 1 << 32
+
+var errLarge = errors.New("more blocks than can be indexed")
+
+// index prepares the tables that lead from a chunk to its runs.
+func (d *dataFile) index() error {
+	if d.bm.Blocks() >= maxIndex || len(d.bm.Runs) >= maxIndex {
+		return fmt.Errorf("%s: %w", d.path, errLarge)
+	}
+	runs := d.bm.Runs
+	d.block, d.hash = make([]uint32, len(runs)), make([]uint32, len(runs))
+	d.byChunk = make([]uint32, len(d.bm.Chunks)+2)
+	var block, hash, stored uint32
+	for i, r := range runs {
+		d.block[i], d.hash[i] = block, hash
+		block += uint32(r.Blocks)
+		if r.Chunk != manifest.Zero {
+			hash += uint32(r.Blocks)
+			d.byChunk[r.Chunk+2]++
+			stored++
+		}
+	}
+	for c := 2; c < len(d.byChunk); c++ {
+		d.byChunk[c] += d.byChunk[c-1]
+	}
+	d.order = make([]uint32, stored)
+	for i, r := range runs {
+		if r.Chunk != manifest.Zero {
+			d.order[d.byChunk[r.Chunk+1]] = uint32(i)
+			d.byChunk[r.Chunk+1]++
+		}
+	}
+	d.byChunk = d.byChunk[:len(d.bm.Chunks)+1]
+	return nil
+}
+
+// runs are the indexes of the runs that take blocks from chunk c, in file order.
+func (d *dataFile) runs(c int) []uint32 { return d.order[d.byChunk[c]:d.byChunk[c+1]] }
+
+// wants reports whether chunk c has to be fetched.
+func (d *dataFile) wants(c int) bool {
+	for _, i := range d.runs(c) {
+		if d.need.any(int64(d.block[i]), d.bm.Runs[i].Blocks) {
+			return true
+		}
+	}
+	return false
+}
+
+// span is the place in the file of n blocks from first on; the last block of the file may be short.
+func (d *dataFile) span(first, n int64) (off, length int64) {
+	size := int64(d.bm.BlockSize)
+	off = first * size
+	return off, min(n*size, d.bm.Size-off)
+}
+
+// reserve asks for the room that the stored blocks will take, so that a full disk shows before anything is fetched.
+func (d *dataFile) reserve() error {
+	var first, n int64
+	flush := func() error {
+		if n == 0 {
+			return nil
+		}
+		off, length := d.span(first, n)
+		return d.out.reserve(off, length)
+	}
+	for i, r := range d.bm.Runs {
+		if r.Chunk == manifest.Zero {
+			continue
+		}
+		if at := int64(d.block[i]); at != first+n {
+			if err := flush(); err != nil {
+				return err
+			}
+			first, n = at, 0
+		}
+		n += r.Blocks
+	}
+	return flush()
+}
+
+// compare reads what is in the file already and leaves in need what differs from the map. Blocks that must be zero and aren't are
+// zeroed at once.
+func (d *dataFile) compare(ctx context.Context, buf []byte) (right int64, err error) {
+	d.need = newBitmap(d.bm.Blocks())
+	var sums []byte
+	per := int64(len(buf) / d.bm.BlockSize)
+	for i, r := range d.bm.Runs {
+		for done := int64(0); done < r.Blocks; done += per {
+			if err := ctx.Err(); err != nil {
+				return right, err
+			}
+			n := min(per, r.Blocks-done)
+			off, length := d.span(int64(d.block[i])+done, n)
+			if _, err := d.out.file.ReadAt(buf[:length], off); err != nil {
+				return right, err
+			}
+			if r.Chunk == manifest.Zero {
+				err = d.compareZeros(buf[:length], off)
+			} else {
+				sums, err = d.readHashes(sums, int64(d.hash[i])+done, n)
+				d.compareBlocks(buf[:length], int64(d.block[i])+done, sums, &right)
+			}
+			if err != nil {
+				return right, err
+			}
+		}
+	}
+	return right, nil
+}
+
+func (d *dataFile) compareZeros(b []byte, off int64) error {
+	if len(bytes.TrimLeft(b, "\x00")) == 0 {
+		return nil
+	}
+	return d.out.zero(off, int64(len(b)))
+}
+
+func (d *dataFile) compareBlocks(b []byte, first int64, sums []byte, right *int64) {
+	for n := int64(0); len(b) > 0; n++ {
+		block := b[:min(len(b), d.bm.BlockSize)]
+		b = b[len(block):]
+		if blockSum(block) == manifest.Hash(sums[n*manifest.HashSize:][:manifest.HashSize]) {
+			*right += int64(len(block))
+			continue
+		}
+		d.need.add(first + n)
+	}
+}
+
+func blockSum(b []byte) manifest.Hash { return blake3.Sum256(b) }
+
+// readHashes reads n hashes of the map from place first on into buf.
+func (d *dataFile) readHashes(buf []byte, first, n int64) ([]byte, error) {
+	buf = slices.Grow(buf[:0], int(n)*manifest.HashSize)[:n*manifest.HashSize]
+	_, err := d.hashes.ReadAt(buf, first*manifest.HashSize)
+	return buf, err
+}
+
+// pages turns a row of blocks into a row of pages.
+func (d *dataFile) pages(first, n int64) PageRange {
+	off, length := d.span(first, n)
+	size := int64(d.file.PageSize)
+	return PageRange{First: uint32(off / size), Last: uint32((off + length - 1) / size)}
+}

@@ -1,0 +1,182 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// finish makes of the recovered files a home: attributes, stable storage, and the marker goes.
+func (r *restorer) finish(ctx context.Context) error {
+	for _, name := range []string{scratchName, workLog} {
+		if err := r.t.root.RemoveAll(name); err != nil {
+			return err
+		}
+	}
+	if err := r.writeConfig(); err != nil {
+		return err
+	}
+	for _, f := range slices.Backward(r.made) {
+		r.t.root.Remove(f) // fails if the log put something into it, which then is right
+	}
+	tree, err := r.tree()
+	if err != nil {
+		return err
+	}
+	if err := r.sync(ctx, tree); err != nil { // while everything may be opened
+		return err
+	}
+	if err := r.attributes(tree); err != nil {
+		return err
+	}
+	if err := r.step(ctx, stepFinished); err != nil {
+		return err
+	}
+	return r.t.finish()
+}
+
+// writeConfig is for a backup that has DB_CONFIG's text but not the file.
+func (r *restorer) writeConfig() error {
+	if r.m.DBConfig == nil {
+		return nil
+	}
+	f, err := r.t.root.OpenFile("DB_CONFIG", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(*r.m.DBConfig)
+	return errors.Join(err, f.Close())
+}
+
+// node is a file or directory of the home.
+type node struct {
+	path string
+	dir  bool
+}
+
+// tree lists the home, what is in a directory before the directory.
+func (r *restorer) tree() (list []node, err error) {
+	err = fs.WalkDir(r.t.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case name == "lost+found":
+			return fs.SkipDir
+		case name != MarkerName && (e.IsDir() || e.Type().IsRegular()):
+			list = append(list, node{name, e.IsDir()})
+		}
+		return nil
+	})
+	slices.Reverse(list)
+	return list, err
+}
+
+// owner is whom a file belongs to, and what others may do with it.
+type owner struct {
+	mode     fs.FileMode
+	uid, gid uint32
+	known    bool
+}
+
+// attributes gives everything the mode and, if we may, the owner that it had. The log, and databases that only the log held, get those
+// of the environment's first database.
+func (r *restorer) attributes(tree []node) error {
+	had, file, dir := r.owners()
+	for _, n := range tree {
+		o, ok := had[n.path]
+		switch {
+		case ok:
+		case n.dir:
+			o = dir
+		default:
+			o = file
+		}
+		if n.path == "." && !r.t.made {
+			continue // the directory was there before
+		}
+		if err := r.t.give(n.path, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// give sets owner and mode. Without an owner to go by things stay as they are.
+func (t *target) give(name string, o owner) error {
+	if !o.known {
+		return nil
+	}
+	if os.Geteuid() == 0 {
+		if err := t.root.Lchown(name, int(o.uid), int(o.gid)); err != nil {
+			return err
+		}
+	}
+	return t.root.Chmod(name, o.mode)
+}
+
+// owners are those of the backup's files and directories by path, and what a file or a directory without one gets.
+func (r *restorer) owners() (had map[string]owner, file, dir owner) {
+	had = map[string]owner{}
+	for i, d := range r.m.Dirs {
+		had[r.lay.dirs[i]] = owner{fileMode(d.Mode), d.UID, d.GID, d.Mode != 0}
+	}
+	for _, f := range r.m.Folders {
+		had[path.Join(r.lay.dirs[f.Dir], f.Path)] = owner{fileMode(f.Mode), f.UID, f.GID, true}
+	}
+	dir = had["."]
+	for i := range r.m.Files {
+		f := &r.m.Files[i]
+		o := owner{fileMode(f.Mode), f.UID, f.GID, true}
+		had[r.lay.file(f)] = o
+		if !file.known && !f.FileID.IsZero() {
+			file = o
+			file.mode &= 0o666
+		}
+	}
+	return had, file, dir
+}
+
+// fileMode turns the bits of stat(2) into Go's.
+func fileMode(bits uint32) fs.FileMode {
+	mode := fs.FileMode(bits & 0o777)
+	for bit, flag := range map[uint32]fs.FileMode{unix.S_ISUID: fs.ModeSetuid, unix.S_ISGID: fs.ModeSetgid, unix.S_ISVTX: fs.ModeSticky} {
+		if bits&bit != 0 {
+			mode |= flag
+		}
+	}
+	return mode
+}
+
+// syncs is how many files are synced side by side.
+const syncs = 8
+
+// sync puts everything on stable storage. The file system is asked for all at once first, so that the many requests for single files,
+// which report each file's errors, find little left to do.
+func (r *restorer) sync(ctx context.Context, tree []node) error {
+	top, err := r.t.root.Open(".")
+	if err != nil {
+		return err
+	}
+	unix.Syncfs(int(top.Fd())) // only to be faster
+	top.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(syncs)
+	for _, n := range tree {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return r.t.syncDir(n.path)
+		})
+	}
+	return group.Wait()
+}

@@ -1,0 +1,276 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"bdbvault/localenv"
+	"bdbvault/localenv/bdb"
+)
+
+// homeFile is a file that is in the target now.
+type homeFile struct {
+	path     string // in the target
+	dir, rel string // the same, as data directory and the path in it
+	kind     bdb.Kind
+	id       bdb.FileID // zero for queue extents and application files
+	size     int64
+	standIn  bool // libdb's placeholder under a name that is being given up
+}
+
+// home is what is in the target now.
+type home struct {
+	files []homeFile
+	byID  map[bdb.FileID][]string
+	at    map[string]homeFile
+}
+
+// scan looks at every file in the target, as a backup would: metadata pages are parsed and checked.
+func (r *restorer) scan(ctx context.Context) (*home, error) {
+	env, err := localenv.Open(r.t.dir, r.key)
+	if err != nil {
+		return nil, err
+	}
+	listing, err := env.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h := &home{byID: map[bdb.FileID][]string{}, at: map[string]homeFile{}}
+	for _, f := range listing.Files {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		dir, err := filepath.Rel(r.t.dir, env.Dirs[f.Dir].Path)
+		if err != nil {
+			return nil, err
+		}
+		found := homeFile{dir: filepath.ToSlash(dir), rel: f.Path, path: path.Join(filepath.ToSlash(dir), f.Path), size: f.Stat.Size}
+		if strings.HasPrefix(found.path, MarkerName) {
+			continue
+		}
+		if err := found.identify(env, f); err != nil {
+			return nil, err
+		}
+		h.files = append(h.files, found)
+		h.at[found.path] = found
+		if !found.id.IsZero() {
+			h.byID[found.id] = append(h.byID[found.id], found.path)
+		}
+	}
+	return h, nil
+}
+
+func (f *homeFile) identify(env *localenv.Env, file localenv.File) error {
+	source, err := env.OpenFile(file)
+	if err != nil {
+		return err
+	}
+	f.kind = source.Kind()
+	if m := source.Meta(); m != nil && f.kind != bdb.KindQueueExtent {
+		f.id = m.FileID
+	}
+	if err := source.Close(); err != nil || f.kind != bdb.KindFile {
+		return err
+	}
+	first, err := readFirst(filepath.Join(env.Dirs[file.Dir].Path, filepath.FromSlash(file.Path)))
+	f.standIn = err == nil && bdb.IsPlaceholder(first)
+	return err
+}
+
+// readFirst reads as much of a file as tells a placeholder.
+func readFirst(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read
+	first := make([]byte, 512)
+	n, err := io.ReadFull(f, first)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	return first[:n], err
+}
+
+// move is a file that has to lie elsewhere before recovery.
+type move struct{ from, to string }
+
+// layFiles puts the files where the log that is replayed expects them: under the names that they had when it begins. They were copied
+// later, and a file that has been renamed meanwhile would be taken for one that has nothing more to be done.
+func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
+	h, err := r.scan(ctx)
+	if err != nil {
+		return err
+	}
+	var moves []move
+	for _, f := range h.files {
+		place, ok := replay.Place(f.rel, f.id)
+		if !ok || f.standIn {
+			if err := r.t.root.Remove(f.path); err != nil {
+				return err
+			}
+			continue
+		}
+		if place != f.rel {
+			moves = append(moves, move{f.path, path.Join(f.dir, place)})
+		}
+	}
+	if err := r.moveAll(moves); err != nil {
+		return err
+	}
+	for _, l := range replay.Links {
+		if err := r.link(&l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// link gives an extent all the names under which recovery will look for it.
+func (r *restorer) link(l *bdb.Link) error {
+	from, ok := r.linked(l)
+	if !ok {
+		from = path.Join(r.linkDir(l), l.Names[0])
+		f, err := r.t.root.OpenFile(from, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	dir := strings.TrimSuffix(from, path.Base(from))
+	for _, name := range l.Names {
+		to := path.Join(dir, path.Base(name))
+		if to == from {
+			continue
+		}
+		if err := r.t.root.Link(from, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linked finds a name of the extent that exists.
+func (r *restorer) linked(l *bdb.Link) (at string, ok bool) {
+	for _, d := range r.dirs {
+		for _, name := range l.Names {
+			at = path.Join(d, name)
+			if _, err := r.t.root.Lstat(at); err == nil {
+				return at, true
+			}
+		}
+	}
+	return "", false
+}
+
+// linkDir is where an extent goes of which nothing is there yet.
+func (r *restorer) linkDir(l *bdb.Link) string {
+	if l.Dir != "" {
+		return l.Dir
+	}
+	return r.lay.create
+}
+
+// unlink takes the names away that recovery needed and the home must not have.
+func (r *restorer) unlink(links []bdb.Link) error {
+	for _, l := range links {
+		for _, name := range l.Names {
+			for _, d := range r.dirs {
+				at := path.Join(d, name)
+				info, err := r.t.root.Lstat(at)
+				if errors.Is(err, fs.ErrNotExist) || err == nil && name == l.Keep && info.Size() > 0 {
+					continue
+				}
+				if err == nil {
+					err = r.t.root.Remove(at)
+				}
+				if err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// moveAll moves files in two steps, because they may exchange their names.
+func (r *restorer) moveAll(moves []move) error {
+	for i, m := range moves {
+		if err := r.t.root.Rename(m.from, aside(i)); err != nil {
+			return err
+		}
+	}
+	for i, m := range moves {
+		if _, err := r.t.root.Lstat(m.to); !errors.Is(err, fs.ErrNotExist) {
+			return errors.Join(err, fmt.Errorf("%s belongs at %s for recovery, where another file is: %w", m.from, m.to, fs.ErrExist))
+		}
+		if err := r.t.root.MkdirAll(path.Dir(m.to), 0o700); err != nil {
+			return err
+		}
+		if err := r.t.root.Rename(aside(i), m.to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func aside(i int) string { return fmt.Sprintf("%s/.bdbvault-aside.%d", scratchName, i) }
+
+// gatherExtents moves queue extents that recovery made in the create directory to their queues.
+func (r *restorer) gatherExtents(ctx context.Context) error {
+	h, err := r.scan(ctx)
+	if err != nil {
+		return err
+	}
+	var moves []move
+	for at := range h.at {
+		if to, ok := r.besideQueue(h, at); ok && to != at {
+			moves = append(moves, move{at, to})
+		}
+	}
+	return r.moveAll(moves)
+}
+
+// besideQueue is where an extent belongs: in the directory of the first queue that libdb finds by the name in it. One that is beside a
+// queue of the name is right as it is.
+func (r *restorer) besideQueue(h *home, at string) (to string, ok bool) {
+	rest, extent := strings.CutPrefix(path.Base(at), "__dbq.")
+	dot := strings.LastIndexByte(rest, '.')
+	if !extent || dot < 0 {
+		return at, false
+	}
+	queue := rest[:dot]
+	if h.at[path.Join(path.Dir(at), queue)].kind == bdb.KindQueue {
+		return at, true
+	}
+	for _, d := range r.dirs {
+		rel, below := below(at, d)
+		if !below {
+			continue
+		}
+		for _, other := range r.dirs {
+			folder := path.Join(other, path.Dir(rel))
+			if h.at[path.Join(folder, queue)].kind == bdb.KindQueue {
+				return path.Join(folder, path.Base(at)), true
+			}
+		}
+	}
+	return at, true
+}
+
+// below is the path of at relative to a directory.
+func below(at, dir string) (rel string, ok bool) {
+	if dir = path.Clean(dir); dir == "." {
+		return at, true
+	}
+	return strings.CutPrefix(at, dir+"/")
+}

@@ -1,0 +1,120 @@
+package restore
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// sector is the alignment of direct writes, in the file, in memory and in length. Real devices want this or less.
+const sector = 4096
+
+// directFrom is the size of file from which writing past the page cache pays.
+const directFrom = 1 << 20
+
+// output writes a file of the target. Whole sectors go past the page cache: a restored file is larger than what is worth caching, and
+// copying it twice is most of what a restore would cost. A sector is written either directly or through the cache, never both.
+type output struct {
+	file   *os.File
+	direct *os.File // the same file; nil where the file system can't, or the file is small
+	plain  atomic.Bool
+}
+
+// openOutput opens or makes a file of a given size. Bytes that are there already stay.
+func openOutput(root *os.Root, name string, size int64) (*output, error) {
+	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(size); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	o := &output{file: f}
+	if size >= directFrom {
+		// Not every file system can; the plain way always works.
+		o.direct, _ = root.OpenFile(name, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_DIRECT, 0)
+	}
+	return o, nil
+}
+
+// WriteAt is safe for concurrent use on different sectors.
+func (o *output) WriteAt(p []byte, off int64) (int, error) {
+	head, body := o.split(p, off)
+	if body == 0 {
+		return o.file.WriteAt(p, off)
+	}
+	if _, err := o.file.WriteAt(p[:head], off); err != nil {
+		return 0, err
+	}
+	if err := o.writeDirect(p[head:head+body], off+int64(head)); err != nil {
+		return head, err
+	}
+	n, err := o.file.WriteAt(p[head+body:], off+int64(head+body))
+	return head + body + n, err
+}
+
+// split finds the part of p that can be written directly: after head bytes, body bytes long.
+func (o *output) split(p []byte, off int64) (head, body int) {
+	if o.direct == nil || o.plain.Load() || len(p) < sector {
+		return 0, 0
+	}
+	head = int(-off & (sector - 1))
+	if head >= len(p) || uintptr(unsafe.Pointer(&p[head]))%512 != 0 {
+		return 0, 0
+	}
+	return head, (len(p) - head) &^ (sector - 1)
+}
+
+func (o *output) writeDirect(p []byte, off int64) error {
+	if _, err := o.direct.WriteAt(p, off); !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	o.plain.Store(true) // a device that wants more than a sector
+	_, err := o.file.WriteAt(p, off)
+	return err
+}
+
+// reserve makes sure that there is room for a range, where the file system can.
+func (o *output) reserve(off, length int64) error {
+	err := unix.Fallocate(int(o.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, length)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return &os.PathError{Op: "reserve", Path: o.file.Name(), Err: err}
+	}
+	return nil
+}
+
+// zero makes a range a hole.
+func (o *output) zero(off, length int64) error {
+	err := unix.Fallocate(int(o.file.Fd()), unix.FALLOC_FL_KEEP_SIZE|unix.FALLOC_FL_PUNCH_HOLE, off, length)
+	if err == nil {
+		return nil
+	}
+	_, err = io.CopyN(io.NewOffsetWriter(o.file, off), zeros{}, length)
+	return err
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func (o *output) close() error {
+	err := o.file.Close()
+	if o.direct != nil {
+		err = errors.Join(err, o.direct.Close())
+	}
+	return err
+}
+
+// aligned returns a buffer for direct writes.
+func aligned(size int) []byte {
+	b := make([]byte, size+sector)
+	skip := int(-uintptr(unsafe.Pointer(&b[0])) & (sector - 1))
+	return b[skip : skip+size : skip+size]
+}

@@ -1,0 +1,263 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+
+	"bdbvault/localenv/bdb"
+	"bdbvault/localenv/engine"
+)
+
+// workLog is the directory with the log that recovery works on: a copy, because recovery appends to it and because records in it are amended.
+const workLog = MarkerName + ".log"
+
+// recover brings the data to the end of the log.
+func (r *restorer) recover(ctx context.Context) error {
+	debug.FreeOSMemory() // the engine needs it now
+	r.dirs = r.story.searchDirs(r.lay, r.m)
+	if err := r.makeFolders(); err != nil {
+		return err
+	}
+	scratch, err := newScratch(r.t, r.lay.create, r.dirs)
+	if err != nil {
+		return err
+	}
+	replay := r.story.history.Replay(r.m.NeededFrom)
+	if len(replay.Problems) > 0 {
+		p := replay.Problems[0]
+		return &RecoveryError{End: r.story.end, Err: &ReplayError{LSN: p.LSN, Name: p.Name, Problem: p.Problem}}
+	}
+	if err := r.layFiles(ctx, replay); err != nil {
+		return err
+	}
+	if err := r.pass(ctx, scratch, replay); err != nil {
+		return err
+	}
+	return r.step(ctx, stepRecovered)
+}
+
+// makeFolders makes the directories that the log puts files into: libdb does not, by default, and the application made them by hand.
+func (r *restorer) makeFolders() error {
+	var need []string
+	for _, d := range r.dirs {
+		need = append(need, path.Clean(d))
+	}
+	for f := range r.story.folders {
+		need = append(need, f)
+	}
+	for _, f := range slices.Sorted(slices.Values(need)) {
+		if _, err := r.t.root.Stat(f); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := r.t.root.MkdirAll(f, 0o700); err != nil {
+			return err
+		}
+		r.made = append(r.made, f)
+	}
+	return nil
+}
+
+// pass runs recovery once.
+func (r *restorer) pass(ctx context.Context, scratch *scratch, replay *bdb.Replay) error {
+	if err := r.copyLog(ctx, replay.Amendments); err != nil {
+		return err
+	}
+	if err := scratch.point(workLog); err != nil {
+		return err
+	}
+	if err := r.step(ctx, stepPass); err != nil {
+		return err
+	}
+	r.result.Passes++
+	if err := r.runEngine(ctx, scratch.home()); err != nil {
+		return &RecoveryError{End: r.story.end, Err: err}
+	}
+	if err := scratch.adopt(); err != nil {
+		return err
+	}
+	if err := r.unlink(replay.Links); err != nil {
+		return err
+	}
+	if err := r.gatherExtents(ctx); err != nil {
+		return err
+	}
+	return r.takeLog(replay.Amendments)
+}
+
+func (r *restorer) runEngine(ctx context.Context, home string) (err error) {
+	client, err := engine.Start(ctx, r.engineOptions())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	r.opt.Progress.Phase(PhaseRecover, 100)
+	var at atomic.Int64
+	return client.Recover(ctx, home, engine.RecoverOptions{Progress: func(percent int) {
+		r.opt.Progress.Add(int64(percent) - at.Swap(int64(percent)))
+	}})
+}
+
+func (r *restorer) engineOptions() engine.Options {
+	opt := r.opt.Engine
+	note := opt.Note
+	opt.Note = func(text string) {
+		r.opt.Progress.Note(text)
+		if note != nil {
+			note(text)
+		}
+	}
+	return opt
+}
+
+// amended are the log files of which records are changed.
+func amended(amend []bdb.Amendment) map[uint32][]bdb.Amendment {
+	files := map[uint32][]bdb.Amendment{}
+	for _, a := range amend {
+		files[a.LSN.File] = append(files[a.LSN.File], a)
+	}
+	return files
+}
+
+// copyLog makes the log that recovery works on. Only files that are changed are copied, the others are linked: those with amended records, and the last
+// one, to which recovery appends.
+func (r *restorer) copyLog(ctx context.Context, amend []bdb.Amendment) error {
+	if err := r.t.root.RemoveAll(workLog); err != nil {
+		return err
+	}
+	if err := r.t.root.Mkdir(workLog, 0o700); err != nil {
+		return err
+	}
+	files := amended(amend)
+	for n := r.story.start.File; n <= r.story.end.File; n++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		from, to := path.Join(r.lay.logDir, logName(n)), path.Join(workLog, logName(n))
+		if n < r.story.end.File && files[n] == nil {
+			if err := r.t.root.Link(from, to); err == nil {
+				continue
+			}
+		}
+		if err := r.copyFile(from, to, func(f *os.File) error { return r.amend(f, n, files[n]) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *restorer) copyFile(from, to string, change func(*os.File) error) error {
+	in, err := r.t.root.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close() // only read
+	out, err := r.t.root.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err == nil {
+		err = change(out)
+	}
+	return errors.Join(err, out.Close())
+}
+
+// amend changes records of one log file.
+func (r *restorer) amend(f *os.File, number uint32, list []bdb.Amendment) error {
+	if len(list) == 0 {
+		return nil
+	}
+	first := make([]byte, bdb.LogHeaderSize)
+	if _, err := f.ReadAt(first, 0); err != nil && err != io.EOF {
+		return err
+	}
+	decoder, err := bdb.NewLogDecoder(first, r.key)
+	if err != nil {
+		return fmt.Errorf("log file %d: %w", number, err)
+	}
+	for _, a := range list {
+		record, err := readRecord(f, decoder, a.LSN)
+		if err != nil {
+			return err
+		}
+		if err := decoder.Amend(a, record); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(record, int64(a.LSN.Offset)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxRecord bounds the records that are amended: names and file ids, and at most a page.
+const maxRecord = 1 << 20
+
+func readRecord(f *os.File, decoder *bdb.LogDecoder, lsn bdb.LSN) ([]byte, error) {
+	var r bdb.Record
+	for size := 4096; ; size = int(r.Len) {
+		if size > maxRecord {
+			return nil, &bdb.BadRecord{LSN: lsn, Problem: "too long for a file operation"}
+		}
+		b := make([]byte, size)
+		n, err := f.ReadAt(b, int64(lsn.Offset))
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		err = decoder.Check(&r, lsn, b[:n])
+		if err == nil {
+			return b[:r.Len], nil
+		}
+		if !errors.Is(err, bdb.ErrShortRecord) || int(r.Len) <= size {
+			return nil, err
+		}
+	}
+}
+
+// takeLog puts the log as recovery left it into the home: what it appended, and everything before as it was on the source.
+func (r *restorer) takeLog(amend []bdb.Amendment) error {
+	files := amended(amend)
+	entries, err := fs.ReadDir(r.t.root.FS(), workLog)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		var n uint32
+		if _, err := fmt.Sscanf(e.Name(), "log.%010d", &n); err != nil || n < r.story.end.File {
+			continue
+		}
+		from, to := path.Join(workLog, e.Name()), path.Join(r.lay.logDir, e.Name())
+		if n == r.story.end.File && files[n] != nil {
+			if err := r.unamend(from, to); err != nil {
+				return err
+			}
+		}
+		if err := r.t.root.Rename(from, to); err != nil {
+			return err
+		}
+	}
+	return r.t.root.RemoveAll(workLog)
+}
+
+// unamend puts the original records back into the copy of a log file.
+func (r *restorer) unamend(copied, original string) error {
+	in, err := r.t.root.Open(original)
+	if err != nil {
+		return err
+	}
+	defer in.Close() // only read
+	out, err := r.t.root.OpenFile(copied, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.NewOffsetWriter(out, 0), io.NewSectionReader(in, 0, int64(r.story.end.Offset)))
+	return errors.Join(err, out.Close())
+}

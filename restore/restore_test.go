@@ -1,0 +1,86 @@
+package restore_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"bdbvault/localenv/bdb"
+	"bdbvault/localenv/dbutil"
+	"bdbvault/localenv/engine"
+	"bdbvault/localenv/envtest"
+	"bdbvault/localenv/libdb"
+	"bdbvault/restore"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "engine" {
+		if err := engine.Serve(os.Stdin, os.Stdout, build); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func build(o engine.Options) (engine.Engine, error) {
+	if o.Kind == "dbutil" || !libdb.Available {
+		return dbutil.New(o)
+	}
+	return libdb.New(o)
+}
+
+// restoreTo plans and restores the latest state.
+func (p *packer) restoreTo(to string, opt restore.Options) (*restore.Result, error) {
+	p.t.Helper()
+	plan, err := restore.MakePlan(p.t.Context(), p.repo, envName, restore.Target{})
+	if err != nil {
+		return nil, err
+	}
+	opt.To = to
+	return restore.Restore(p.t.Context(), p.repo, plan, opt)
+}
+
+// same fails the test unless two closed homes hold the same.
+func same(t testing.TB, want, got, password string) {
+	t.Helper()
+	a, err := envtest.Dump(want, password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := envtest.Dump(got, password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range envtest.Diff(a, b) {
+		t.Errorf("first: source, second: restored: %s", line)
+	}
+	if err := envtest.Verify(got, password); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRestoreShapes(t *testing.T) {
+	env := envtest.Create(t, filepath.Join(t.TempDir(), "home"), envtest.Spec{
+		DataDirs: []string{"data"}, LogDir: "log", LogFileSize: 100 << 10, Databases: envtest.AllShapes(4096, true),
+	})
+	p := newPacker(t, "")
+	p.full(env.Home, nil)
+	h := envtest.StartHold(t, env)
+	h.Put("", "btree.db", 5000, 300)
+	h.Put("", "queue.db", 5000, 300)
+	h.FlushLog()
+	p.ship(env.Home)
+	h.Close()
+	to := filepath.Join(t.TempDir(), "to")
+	res, err := p.restoreTo(to, restore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", res)
+	same(t, env.Home, to, "")
+}
+
+var _ = bdb.LSN{}

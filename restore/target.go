@@ -1,0 +1,261 @@
+package restore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"bdbvault/localenv"
+	"bdbvault/localenv/bdb"
+	"bdbvault/manifest"
+)
+
+// Names of our own in the target.
+const (
+	// MarkerName is the file that stands in a target until its restore is finished.
+	MarkerName  = localenv.MarkerName
+	spoolName   = MarkerName + ".maps"
+	scratchName = MarkerName + ".scratch"
+)
+
+// marker tells what a target is being restored to. Only the same restore may go on with it.
+type marker struct {
+	About       string            `json:"about"`
+	Repository  manifest.Timeline `json:"repository"`
+	Environment string            `json:"environment"`
+	Backup      manifest.BackupID `json:"backup"`
+	Timeline    manifest.Timeline `json:"timeline"`
+	End         bdb.LSN           `json:"end"`
+	Made        bool              `json:"made"` // the directory itself was made by the restore
+}
+
+const markerText = "bdbvault is restoring into this directory, or was interrupted. As long as this file is here, the directory is not a usable " +
+	"environment. Run the same restore again to finish it: that keeps what is right and deletes whatever else is in the directory."
+
+func (m *marker) same(o *marker) bool {
+	return m.Repository == o.Repository && m.Environment == o.Environment && m.Backup == o.Backup && m.Timeline == o.Timeline && m.End == o.End
+}
+
+// target is the directory that is restored into. Everything in it is reached through root, which no name leaves.
+type target struct {
+	dir    string // absolute, for the engine and for messages
+	root   *os.Root
+	lock   *os.File // the marker, locked while we are at work
+	made   bool
+	resume bool // an earlier run of the same restore was here
+}
+
+// openTarget claims dir for the restore that want describes.
+func openTarget(dir string, want marker) (*target, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	made, err := makeTarget(dir)
+	if err != nil {
+		return nil, err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, &TargetError{Dir: dir, Problem: "can't be opened", Err: err}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, &TargetError{Dir: dir, Problem: "can't be opened", Err: err}
+	}
+	want.Made = made
+	t := &target{dir: dir, root: root, made: made}
+	if err := t.claim(&want); err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func makeTarget(dir string) (made bool, err error) {
+	info, err := os.Stat(dir)
+	switch {
+	case err == nil && !info.IsDir():
+		return false, &TargetError{Dir: dir, Problem: "not a directory"}
+	case err == nil:
+		return false, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, &TargetError{Dir: dir, Problem: "can't be opened", Err: err}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return false, &TargetError{Dir: dir, Problem: "can't be made", Err: err}
+	}
+	return true, nil
+}
+
+// claim takes an empty directory, or goes on with one that the same restore has claimed before.
+func (t *target) claim(want *marker) error {
+	foreign, err := t.foreign()
+	if err != nil {
+		return &TargetError{Dir: t.dir, Problem: "can't be read", Err: err}
+	}
+	flags := os.O_RDWR | unix.O_NOFOLLOW
+	if foreign == "" {
+		flags |= os.O_CREATE
+	}
+	t.lock, err = t.root.OpenFile(MarkerName, flags, 0o600)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &TargetError{Dir: t.dir, Problem: fmt.Sprintf("it is not empty: %s is there", foreign)}
+	case err != nil:
+		return &TargetError{Dir: t.dir, Problem: "can't be written to", Err: err}
+	}
+	if err := unix.Flock(int(t.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return &TargetError{Dir: t.dir, Problem: "another process is restoring into it", Err: err}
+	}
+	text, err := io.ReadAll(io.LimitReader(t.lock, 1<<20))
+	if err != nil {
+		return &TargetError{Dir: t.dir, Problem: "its " + MarkerName + " can't be read", Err: err}
+	}
+	if foreign == "" && !json.Valid(text) {
+		return t.mark(want) // new, or the run that made it came no further
+	}
+	return t.continues(text, want)
+}
+
+// foreign names something in the directory that is not ours: not the marker, nor what a new file system has.
+func (t *target) foreign() (string, error) {
+	dir, err := t.root.Open(".")
+	if err != nil {
+		return "", err
+	}
+	defer dir.Close() // opened for reading
+	for {
+		entries, err := dir.ReadDir(16)
+		for _, e := range entries {
+			if e.Name() != MarkerName && e.Name() != "lost+found" {
+				return e.Name(), nil
+			}
+		}
+		if err == io.EOF {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+}
+
+func (t *target) continues(text []byte, want *marker) error {
+	var is marker
+	if err := json.Unmarshal(text, &is); err != nil {
+		return &TargetError{Dir: t.dir, Problem: "its " + MarkerName + " can't be understood", Err: err}
+	}
+	if !is.same(want) {
+		return &TargetError{Dir: t.dir, Problem: fmt.Sprintf(
+			"another restore was begun there, of backup %s of %s up to LSN %s: finish that one, or empty the directory", is.Backup, is.Environment, is.End)}
+	}
+	t.resume, t.made = true, is.Made
+	return nil
+}
+
+func (t *target) mark(want *marker) error {
+	want.About = markerText
+	text, err := json.MarshalIndent(want, "", "  ")
+	if err == nil {
+		err = t.lock.Truncate(0)
+	}
+	if err == nil {
+		_, err = t.lock.WriteAt(append(text, '\n'), 0)
+	}
+	if err == nil {
+		err = t.lock.Sync()
+	}
+	if err == nil {
+		err = t.syncDir(".")
+	}
+	if err != nil {
+		return &TargetError{Dir: t.dir, Problem: "can't be written to", Err: err}
+	}
+	return nil
+}
+
+// close gives the directory free. The marker stays.
+func (t *target) close() {
+	if t.lock != nil {
+		t.lock.Close() // what matters was synced
+	}
+	t.root.Close()
+}
+
+// path is the absolute path of a name in the target.
+func (t *target) path(name string) string { return filepath.Join(t.dir, filepath.FromSlash(name)) }
+
+func (t *target) syncDir(name string) error {
+	d, err := t.root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// prepare makes the directories, and in a target that was begun before removes what must not be there: the log and whatever
+// recovery made, of which the next recovery would take it for the truth.
+func (t *target) prepare(folders []string, keep map[string]bool) error {
+	if t.resume {
+		if err := t.sweep(".", folderSet(folders), keep); err != nil {
+			return &TargetError{Dir: t.dir, Problem: "can't be cleared of what an interrupted restore left", Err: err}
+		}
+	}
+	for _, f := range folders {
+		if err := t.root.MkdirAll(f, 0o700); err != nil {
+			return &TargetError{Dir: t.dir, Problem: "can't be written to", Err: err}
+		}
+	}
+	return nil
+}
+
+// folderSet holds the folders and all their parents.
+func folderSet(folders []string) map[string]bool {
+	set := map[string]bool{}
+	for _, f := range folders {
+		for ; f != "." && !set[f]; f = path.Dir(f) {
+			set[f] = true
+		}
+	}
+	return set
+}
+
+func (t *target) sweep(dir string, folders, files map[string]bool) error {
+	d, err := t.root.Open(dir)
+	if err != nil {
+		return err
+	}
+	entries, err := d.ReadDir(-1)
+	if err = errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		switch {
+		case name == MarkerName || name == "lost+found" || e.Type().IsRegular() && files[name]:
+		case e.IsDir() && folders[name]:
+			err = t.sweep(name, folders, files)
+		default:
+			err = t.root.RemoveAll(name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish takes the marker away: the home is a home.
+func (t *target) finish() error {
+	if err := t.root.Remove(MarkerName); err != nil {
+		return err
+	}
+	return t.syncDir(".")
+}
