@@ -7,9 +7,7 @@ cd "$(dirname "$0")/.."
 PATH=$PWD/bin:$PATH
 where=$(mktemp -d "${TMPDIR:-/tmp}/bdbvault-demo.XXXXXX")
 home=$where/bank
-repository=file://$where/repository
-export XDG_STATE_HOME="$where/state" # for everybody but root
-state="--state-dir $where/state"
+export BDBVAULT_REPOSITORY="file://$where/repository" BDBVAULT_STATE_DIR="$where/state"
 
 say()  { printf '\n\033[1m%s\033[0m\n' "$*"; }
 show() { printf '$ %s\n' "$*"; "$@"; }
@@ -52,17 +50,18 @@ wait_for_commit 100
 echo "commit $(last_commit) is done, and they go on"
 
 say "3. A repository, and a full backup of the live environment"
-show bdbvault init -r "$repository"
-show bdbvault backup -r "$repository" -h "$home" $state
+echo "BDBVAULT_REPOSITORY=$BDBVAULT_REPOSITORY"
+show bdbvault init
+show bdbvault backup -h "$home"
 
 say "4. Later: another full backup, after a checkpoint (-c), sends only what changed, and ship sends the new log"
 wait_for_commit $(($(last_commit) + 300))
-show bdbvault backup -c -r "$repository" -h "$home" $state
+show bdbvault backup -c -h "$home"
 wait_for_commit $(($(last_commit) + 500))
 shipped=$(last_commit)
 echo "commit $shipped is done; now its log is shipped:"
-show bdbvault ship -r "$repository" -h "$home" $state
-show bdbvault list -r "$repository"
+show bdbvault ship -h "$home"
+show bdbvault list
 
 say "5. Disaster: the writers are killed, the home is gone"
 wait_for_commit $((shipped + 1))
@@ -71,7 +70,7 @@ kill -9 $writers
 show rm -rf "$home"
 
 say "6. Restore"
-show bdbvault restore -r "$repository" --to "$home"
+show bdbvault restore --to "$home"
 
 say "7. Is it right?"
 for db in bank.db bank-history.db bank-accounts-0.db bank-accounts-1.db bank-accounts-2.db archive/old.db index.db; do
@@ -88,5 +87,5 @@ echo "commit $shipped was the last before the log was shipped."
 
 say "Everything is in $where:"
 echo "  repository/   objects as a bucket would hold them      bank/   the restored home"
-echo "Try: bin/bdbvault list -r $repository"
+echo "Try: bin/bdbvault list -r $BDBVAULT_REPOSITORY"
 echo "Remove it with: rm -r $where"

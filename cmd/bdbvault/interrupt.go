@@ -13,10 +13,10 @@ import (
 // errInterrupted is the cause of a context that a signal ended.
 var errInterrupted = errors.New("interrupted")
 
-// interruptible returns a context that SIGINT, SIGTERM or SIGHUP cancels. Further signals change nothing: the engine's child may
-// hold the hot-backup flag of a live environment and has to be let out in order, however impatient somebody is.
-func interruptible(ctx context.Context, errs io.Writer) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
+// interruptible returns a context that SIGINT, SIGTERM or SIGHUP cancels. Further signals change nothing, until the process has exited:
+// the engine's child may hold the hot-backup flag of a live environment and has to be let out in order, however impatient somebody is.
+func interruptible(errs io.Writer) context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
 	ch := make(chan os.Signal, 1)
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		if !signal.Ignored(s) { // as under nohup
@@ -24,30 +24,18 @@ func interruptible(ctx context.Context, errs io.Writer) (context.Context, func()
 		}
 	}
 	// A reader of our output that goes away (a pager, a mail program) is an error of that write, not the end of a backup.
-	pipe := make(chan os.Signal, 1)
-	signal.Notify(pipe, syscall.SIGPIPE)
-	done := make(chan struct{})
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() {
-		for {
-			select {
-			case s := <-ch:
-				if ctx.Err() == nil {
-					fmt.Fprintf(errs, "\nbdbvault: %v: ending in order …\n", s)
-				} else {
-					fmt.Fprintf(errs, "bdbvault: %v: already ending, please wait …\n", s)
-				}
-				cancel(errInterrupted)
-			case <-done:
-				return
+		for s := range ch {
+			if ctx.Err() == nil {
+				fmt.Fprintf(errs, "\nbdbvault: %v: ending in order …\n", s)
+			} else {
+				fmt.Fprintf(errs, "bdbvault: %v: already ending, please wait …\n", s)
 			}
+			cancel(errInterrupted)
 		}
 	}()
-	return ctx, func() {
-		signal.Stop(ch)
-		signal.Stop(pipe)
-		close(done)
-		cancel(nil)
-	}
+	return ctx
 }
 
 // interrupted reports whether a signal ended ctx.

@@ -28,8 +28,7 @@ func main() {
 
 // run carries out one command line and returns its exit code.
 func run(args []string, out, errs io.Writer) int {
-	ctx, stop := interruptible(context.Background(), errs)
-	defer stop()
+	ctx := interruptible(errs)
 	p := &program{ctx: ctx, out: out, errs: errs, json: wantsJSON(args)}
 	app := p.app()
 	// What urfave/cli itself returns is about the command line; errors of commands went to finish already.

@@ -273,6 +273,7 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("it never came to be %s", args[1])
 	}
 	ts.Check(cmd.Process.Signal(sig))
+	cmd.Process.Signal(sig) // somebody impatient; it may have ended by now
 	select {
 	case err := <-ended:
 		if code := exitCode(ts, err); code != exitInterrupted {

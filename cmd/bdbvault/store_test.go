@@ -16,7 +16,7 @@ import (
 type s3World struct {
 	server  *remotetest.Server
 	proxy   *remotetest.Proxy
-	stalled chan struct{}
+	stalled <-chan struct{} // closed when the first transfer stalls
 }
 
 // TestStoreScripts runs scripts against MinIO.
@@ -28,7 +28,7 @@ func TestStoreScripts(t *testing.T) {
 			return err
 		}
 		w := env.Values[worldKey{}].(*world)
-		w.server = &s3World{server: server, proxy: remotetest.NewProxy(t, server), stalled: make(chan struct{})}
+		w.server = &s3World{server: server, proxy: remotetest.NewProxy(t, server)}
 		bucket, err := server.MakeBucket(context.Background())
 		env.Vars = append(env.Vars, "BUCKET="+bucket, "ENDPOINT="+server.Endpoint, "PROXY="+w.server.proxy.Endpoint,
 			"AWS_ACCESS_KEY_ID="+server.AccessKey, "AWS_SECRET_ACCESS_KEY="+server.SecretKey, "AWS_REGION="+server.Region)
@@ -37,20 +37,14 @@ func TestStoreScripts(t *testing.T) {
 	testscript.Run(t, params)
 }
 
-// s3 stall|pass|fail: the proxy lets the next upload of a pack stall, passes everything, or answers every request with 503.
+// s3 stall METHOD|pass|fail: the proxy lets packs stall on their way up (PUT) or down (GET), passes everything, or answers every
+// request with 503.
 func s3Command(ts *testscript.TestScript, neg bool, args []string) {
-	positive(ts, neg, args, 1, "s3 stall|pass|fail")
+	positive(ts, neg, args, 1, "s3 stall METHOD|pass|fail")
 	w := worldOf(ts).server
 	switch args[0] {
 	case "stall":
-		var once sync.Once
-		w.proxy.Inject(func(r *http.Request) (f remotetest.Fault) {
-			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/packs/") {
-				f.StallUpload = 1
-				once.Do(func() { close(w.stalled) })
-			}
-			return f
-		})
+		w.stall(args[1])
 	case "pass":
 		w.proxy.Inject(nil)
 	case "fail":
@@ -60,4 +54,17 @@ func s3Command(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("s3: no %q", args[0])
 	}
+}
+
+func (w *s3World) stall(method string) {
+	stalled := make(chan struct{})
+	w.stalled = stalled
+	var once sync.Once
+	w.proxy.Inject(func(r *http.Request) (f remotetest.Fault) {
+		if r.Method == method && strings.Contains(r.URL.Path, "/packs/") {
+			f.StallUpload, f.StallAnswer = 1, 1
+			once.Do(func() { close(stalled) })
+		}
+		return f
+	})
 }
