@@ -108,6 +108,8 @@ func (p *packer) start(env *localenv.Env, m *manifest.Manifest) {
 	p.must(err)
 	defer log.Close()
 	m.LogVersion = log.Version()
+	m.BegunAt, err = log.End(context.Background())
+	p.must(err)
 	c, ok, err := log.LastCheckpoint(context.Background())
 	p.must(err)
 	m.NeededFrom = bdb.LSN{File: log.Files()[0]}

@@ -30,7 +30,7 @@ func (r *restorer) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	replay := r.story.history.Replay(r.m.NeededFrom)
+	replay := r.story.history.Replay(r.copied())
 	if len(replay.Problems) > 0 {
 		p := replay.Problems[0]
 		return &RecoveryError{End: r.story.end, Err: &ReplayError{LSN: p.LSN, Name: p.Name, Problem: p.Problem}}
@@ -42,6 +42,14 @@ func (r *restorer) recover(ctx context.Context) error {
 		return err
 	}
 	return r.step(ctx, stepRecovered)
+}
+
+// copied is the LSN from which on the log, and not the copies of the files, says what was done to files.
+func (r *restorer) copied() bdb.LSN {
+	if r.m.BegunAt.Before(r.m.NeededFrom) {
+		return r.m.NeededFrom
+	}
+	return r.m.BegunAt
 }
 
 // makeFolders makes the directories that the log puts files into: libdb does not, by default, and the application made them by hand.
