@@ -107,7 +107,7 @@ func cachedMap(ctx context.Context, repo *repository.Repository, st *state, env 
 		}
 		file.Close()
 	}
-	t, err := renameio.NewPendingFile(st.mapPath(f.Map))
+	t, err := renameio.NewPendingFile(st.mapPath(f.Map), renameio.WithTempDir(st.dir))
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -22,16 +24,34 @@ func openState(dir string, repo *repository.Repository, env string) (*state, err
 	if err := os.MkdirAll(filepath.Join(s.dir, "maps"), 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
+	s.sweep()
 	return s, nil
+}
+
+// abandoned is how long after its last change an unfinished file is taken for what a killed process left. Such files are written in one go and
+// renamed when they are stored, for which Bucket tries minutes.
+const abandoned = 24 * time.Hour
+
+// sweep removes what killed processes left: each may have been storing several maps. Errors don't matter, it costs space only.
+func (s *state) sweep() {
+	entries, _ := os.ReadDir(s.dir)
+	for _, e := range entries {
+		unfinished := strings.HasPrefix(e.Name(), ".") || strings.HasPrefix(e.Name(), spoolPrefix)
+		if info, err := e.Info(); unfinished && err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > abandoned {
+			os.Remove(s.path(e.Name()))
+		}
+	}
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
 
 func (s *state) mapPath(h manifest.Hash) string { return filepath.Join(s.dir, "maps", h.String()) }
 
+const spoolPrefix = "spool-"
+
 // spool returns a temporary file that vanishes with its descriptor.
 func (s *state) spool() (*os.File, error) {
-	f, err := os.CreateTemp(s.dir, "spool-*")
+	f, err := os.CreateTemp(s.dir, spoolPrefix+"*")
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
@@ -43,7 +63,7 @@ func (s *state) spool() (*os.File, error) {
 
 // write replaces a file of the state as one step, so that a reader and a crash see the old or the new one.
 func (s *state) write(name string, data []byte) error {
-	if err := renameio.WriteFile(s.path(name), data, 0o600); err != nil {
+	if err := renameio.WriteFile(s.path(name), data, 0o600, renameio.WithTempDir(s.dir)); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
 	return nil
