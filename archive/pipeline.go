@@ -447,7 +447,10 @@ func (p *pipeline) upload(ctx context.Context, g *errgroup.Group, o *openPack) {
 			return err
 		}
 		p.b.packs.finish(o.ordinal, name, int64(len(data)))
-		return p.b.journal.add(name, int64(len(data)), o.entries)
+		if err := p.b.journal.add(name, int64(len(data)), o.entries); err != nil {
+			return err
+		}
+		return p.b.step("pack-noted")
 	})
 }
 

@@ -64,6 +64,9 @@ func (s *shipper) ship(ctx context.Context) error {
 	if s.last == nil {
 		return errors.New("the log has no record yet")
 	}
+	if err := s.at("shipped"); err != nil {
+		return err
+	}
 	return s.remember()
 }
 
