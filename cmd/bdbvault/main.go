@@ -60,7 +60,6 @@ func (p *program) app() *cli.App {
 		OnUsageError:    onUsageError,
 		ExitErrHandler:  func(*cli.Context, error) {}, // finish decides
 		HideHelpCommand: true,
-		Suggest:         false,
 	}
 	for _, c := range app.Commands {
 		c.OnUsageError = onUsageError
