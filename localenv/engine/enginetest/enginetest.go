@@ -42,7 +42,7 @@ func Main(m *testing.M, build func(engine.Options) (engine.Engine, error)) int {
 	case roleHolder:
 		err = hold(os.Args[2])
 	default:
-		defer removeProbe()
+		defer RemoveProbe()
 		return m.Run()
 	}
 	if err != nil {

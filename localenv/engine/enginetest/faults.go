@@ -152,7 +152,7 @@ func (s Subject) testChildHangs(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	if s.HoldsFlag && isHot(t, env.Home) {
+	if s.HoldsFlag && IsHot(t, env.Home) {
 		t.Error("the flag that nobody waited for any more is set")
 	}
 	healthy(t, env, load)
@@ -168,12 +168,12 @@ func (s Subject) testParentKilled(t *testing.T) {
 	if err := <-held; err != nil {
 		t.Fatal(err)
 	}
-	if !isHot(t, env.Home) {
+	if !IsHot(t, env.Home) {
 		t.Error("the flag is not set")
 	}
 	child := engineOf(t, parent.Process.Pid)
 	kill(t, parent.Process.Pid)
-	eventually(t, "the flag is reset", func() bool { return !isHot(t, env.Home) })
+	eventually(t, "the flag is reset", func() bool { return !IsHot(t, env.Home) })
 	eventually(t, "the child has left", func() bool { return !alive(child) })
 	healthy(t, env, load)
 }
@@ -224,7 +224,7 @@ func (s Subject) testParentKilledAnytime(t *testing.T) {
 		kill(t, parent.Process.Pid)
 	}
 	t.Logf("%d of %d had the flag set", reached, 10*torture())
-	eventually(t, "the flag is reset", func() bool { return !isHot(t, env.Home) })
+	eventually(t, "the flag is reset", func() bool { return !IsHot(t, env.Home) })
 	healthy(t, env, load)
 }
 
@@ -325,7 +325,7 @@ func (s Subject) testPipeBroken(t *testing.T) {
 			r := startRaw(t, s, env.Home)
 			r.say(t, fmt.Sprintf(`{"verb":"call","id":1,"op":%q}`, op))
 			r.hear(t, answer)
-			if s.HoldsFlag && !isHot(t, env.Home) {
+			if s.HoldsFlag && !IsHot(t, env.Home) {
 				t.Error("the flag is not set")
 			}
 			breakIt(t, r)
@@ -335,7 +335,7 @@ func (s Subject) testPipeBroken(t *testing.T) {
 			if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() != 1 {
 				t.Errorf("the child ended with %v", err)
 			}
-			if isHot(t, env.Home) {
+			if IsHot(t, env.Home) {
 				t.Error("the flag is still set")
 			}
 		})

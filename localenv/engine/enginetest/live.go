@@ -241,7 +241,7 @@ func (s Subject) testHotBackup(t *testing.T) {
 	}
 	t.Run("fn ends well", func(t *testing.T) {
 		err := c.HotBackup(t.Context(), func(ctx context.Context) error {
-			if !isHot(t, env.Home) {
+			if !IsHot(t, env.Home) {
 				t.Error("the flag is not set")
 			}
 			return c.Checkpoint(ctx)
@@ -270,7 +270,7 @@ func (s Subject) testHotBackup(t *testing.T) {
 	t.Run("twice at once", func(t *testing.T) {
 		err := c.HotBackup(t.Context(), func(ctx context.Context) error {
 			err := c.HotBackup(ctx, func(context.Context) error { return nil })
-			if !isHot(t, env.Home) {
+			if !IsHot(t, env.Home) {
 				t.Error("the inner one reset the outer one's flag")
 			}
 			return err
@@ -279,7 +279,7 @@ func (s Subject) testHotBackup(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if isHot(t, env.Home) {
+	if IsHot(t, env.Home) {
 		t.Error("the flag is still set")
 	}
 	healthy(t, env, load)
@@ -302,7 +302,7 @@ func (s Subject) testFlagLost(t *testing.T) {
 	want(t, err, engine.ErrFlagLost, "")
 	load := envtest.StartBank(t, env, envtest.BankOptions{Processes: 1, Rate: 500})
 	err = c.HotBackup(t.Context(), func(context.Context) error {
-		if !isHot(t, env.Home) {
+		if !IsHot(t, env.Home) {
 			t.Error("the flag is not set in the new regions")
 		}
 		return nil

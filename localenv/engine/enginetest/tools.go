@@ -25,7 +25,8 @@ var probeSource []byte
 // probeDir is where the compiled probe is, empty until it is needed.
 var probeDir string
 
-func removeProbe() { os.RemoveAll(probeDir) }
+// RemoveProbe removes what IsHot compiled. TestMain calls it at the end; Main does so by itself.
+func RemoveProbe() { os.RemoveAll(probeDir) }
 
 var probeProgram = sync.OnceValues(func() (string, error) {
 	var err error
@@ -58,8 +59,8 @@ func probe(t *testing.T, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// isHot looks at the hot-backup flag from another process.
-func isHot(t *testing.T, home string) bool {
+// IsHot looks at the hot-backup flag of a live environment, from another process.
+func IsHot(t *testing.T, home string) bool {
 	t.Helper()
 	return probe(t, "hot", home) == "1"
 }
