@@ -2,14 +2,11 @@ package envtest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // Environment is a home that exists.
@@ -65,37 +62,4 @@ func Prepare(home string, spec Spec) error {
 		return nil
 	}
 	return os.WriteFile(filepath.Join(home, "DB_CONFIG"), []byte(spec.ConfigText()), 0o644)
-}
-
-// checkpointLimit is far more than the checkpoint of a healthy test environment takes.
-const checkpointLimit = 30 * time.Second
-
-// Checkpoint checkpoints a live environment from outside, with db5.3_checkpoint. It proves that the environment is healthy: on one
-// that somebody left a latch or a lock in, it hangs, and is an error after half a minute.
-func Checkpoint(home, password string) error {
-	return stock(checkpointLimit, password, "db5.3_checkpoint", "-1", "-h", home)
-}
-
-// Recover runs the engine's own ordinary recovery, db5.3_recover, on a home that nobody has open. It leaves no region files.
-func Recover(home, password string) error {
-	return stock(runLimit, password, "db5.3_recover", "-h", home)
-}
-
-// RecoverCatastrophic runs db5.3_recover -c, as an administrator would on restored files.
-func RecoverCatastrophic(home, password string) error {
-	return stock(runLimit, password, "db5.3_recover", "-c", "-h", home)
-}
-
-// stock runs one of the engine's programs.
-func stock(limit time.Duration, password, name string, args ...string) error {
-	if password != "" {
-		args = append(args, "-P", password)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	_, err := output(exec.CommandContext(ctx, name, args...), name)
-	if ctx.Err() != nil {
-		return fmt.Errorf("%s: still hanging after %v: %w", name, limit, err)
-	}
-	return err
 }

@@ -1,28 +1,38 @@
 package envtest
 
 import (
-	"context"
-	"os/exec"
+	"fmt"
 	"testing"
-	"time"
 )
 
 func TestShapes(t *testing.T) {
-	env := Create(t, t.TempDir(), Spec{DataDirs: []string{"data"}, Databases: AllShapes(4096, false), Bank: &Bank{}})
-	w := StartBank(t, env, BankOptions{Processes: 3, Checkpoint: 200 * time.Millisecond})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if err := w.WaitCommit(ctx, 2000); err != nil {
-		t.Fatal(err)
+	for _, size := range []int{512, 1024, 2048, 4096, 8192, 16384, 32768, 65536} {
+		for _, pw := range []string{"", "secret"} {
+			for _, sum := range []bool{false, true} {
+				t.Run(fmt.Sprint(size, pw, sum), func(t *testing.T) {
+					env := Create(t, t.TempDir(), Spec{Password: pw, DataDirs: []string{"data"}, Databases: AllShapes(size, sum), Bank: &Bank{PageSize: size, Checksum: sum}})
+					a, err := Dump(env.Home, pw)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := RecoverCatastrophic(env.Home, pw); err != nil {
+						t.Error(err)
+					}
+					b, err := Dump(env.Home, pw)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if d := Diff(a, b); len(d) > 0 {
+						t.Error(d)
+					}
+					if err := Verify(env.Home, pw); err != nil {
+						t.Error(err)
+					}
+					if _, err := CheckBank(env.Home, pw); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
 	}
-	w.Kill()
-	out, err := exec.Command("db5.3_recover", "-h", env.Home).CombinedOutput()
-	t.Logf("%s %v", out, err)
-	if err := Verify(env.Home, ""); err != nil {
-		t.Fatal(err)
-	}
-	c, err := Dump(env.Home, "")
-	t.Log(c, err)
-	r, err := CheckBank(env.Home, "")
-	t.Log(r, err, w.LastCommitted())
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -78,7 +79,11 @@ type ToolError struct {
 	Text    string // what it wrote to standard error
 }
 
-func (e *ToolError) Error() string { return fmt.Sprintf("%s: %v: %s", e.Command, e.Err, e.Text) }
+// Error leaves out most of a long text, such as the trace of a crash.
+func (e *ToolError) Error() string {
+	return fmt.Sprintf("%s: %v: %.2000s", e.Command, e.Err, strings.TrimSpace(e.Text))
+}
+
 func (e *ToolError) Unwrap() error { return e.Err }
 
 // runLimit is far beyond what the largest run needs; it turns a hang into an error.

@@ -9,8 +9,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +34,7 @@ type Workload struct {
 	commits []Commit
 	last    uint64
 	steps   uint64
+	recent  []string      // the last steps
 	changed chan struct{} // closed and replaced at every report
 	killed  bool
 }
@@ -43,9 +46,14 @@ type process struct {
 	stdin  io.WriteCloser
 	stderr bytes.Buffer
 	ready  chan struct{} // closed at its first line
+	paused atomic.Int64  // how often it has said that it pauses
 	done   chan struct{} // closed when it has ended and err is set
+	once   sync.Once
 	err    error
 }
+
+// maxRecent is how many steps a workload remembers.
+const maxRecent = 1000
 
 // stopLimit bounds the wait for a worker to finish its transaction and leave the environment.
 const stopLimit = time.Minute
@@ -57,12 +65,13 @@ func (e *Environment) start(calls [][]string) (*Workload, error) {
 	}
 	w := &Workload{changed: make(chan struct{})}
 	for _, args := range calls {
-		p, err := w.launch(path, e.Password, args)
+		p, out, err := launch(path, e.Password, args)
 		if err != nil {
 			w.Kill()
 			return nil, err
 		}
 		w.procs = append(w.procs, p)
+		go w.follow(p, out)
 	}
 	for _, p := range w.procs {
 		if err := p.waitReady(); err != nil {
@@ -73,25 +82,31 @@ func (e *Environment) start(calls [][]string) (*Workload, error) {
 	return w, nil
 }
 
-func (w *Workload) launch(path, password string, args []string) (*process, error) {
+func launch(path, password string, args []string) (*process, io.Reader, error) {
 	p := &process{name: args[0], ready: make(chan struct{}), done: make(chan struct{})}
 	p.cmd = exec.Command(path, args...)
 	p.cmd.Env = append(os.Environ(), PasswordVariable+"="+password)
 	p.cmd.Stderr = &p.stderr
 	stdin, err := p.cmd.StdinPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p.stdin = stdin
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go w.follow(p, stdout)
-	return p, nil
+	return p, stdout, p.cmd.Start()
+}
+
+// wait waits for the process's end, once; its output has been read to the end or is of no interest.
+func (p *process) wait() {
+	p.once.Do(func() {
+		if err := p.cmd.Wait(); err != nil {
+			p.err = &ToolError{Command: "dbworkload " + p.name, Err: err, Text: p.stderr.String()}
+		}
+		close(p.done)
+	})
 }
 
 // follow reads a process's reports until it ends.
@@ -101,12 +116,12 @@ func (w *Workload) follow(p *process, out io.Reader) {
 		if first {
 			close(p.ready)
 		}
+		if lines.Text() == "paused" {
+			p.paused.Add(1)
+		}
 		w.report(lines.Text())
 	}
-	if err := p.cmd.Wait(); err != nil {
-		p.err = &ToolError{Command: "dbworkload " + p.name, Err: err, Text: p.stderr.String()}
-	}
-	close(p.done)
+	p.wait()
 	w.mu.Lock()
 	w.wake()
 	w.mu.Unlock()
@@ -123,6 +138,7 @@ func (w *Workload) report(line string) {
 	switch f[0] {
 	case "step":
 		w.steps++
+		w.recent = append(w.recent[max(0, len(w.recent)-maxRecent):], line[len("step "):])
 	case "commit":
 		c := Commit{Time: time.Now()}
 		var lsn string
@@ -175,6 +191,39 @@ func (w *Workload) Steps() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.steps
+}
+
+// RecentSteps are the last steps of a churn workload, in words, to be read when something went wrong.
+func (w *Workload) RecentSteps() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.recent)
+}
+
+// Quiesce lets all processes pause between two transactions, with a checkpoint, calls fn and lets them go on. While fn runs no
+// transaction is open, nothing changes, and every page is on disk: what Dump then reads of home is the truth at the end of the log,
+// which no recovery had a hand in. Several workloads on one environment are quiesced one inside the other.
+func (w *Workload) Quiesce(ctx context.Context, fn func() error) error {
+	before := make([]int64, len(w.procs))
+	for i, p := range w.procs {
+		before[i] = p.paused.Load()
+	}
+	defer w.tell("resume")
+	w.tell("pause")
+	for i, p := range w.procs {
+		err := w.wait(ctx, func() bool { return p.paused.Load() > before[i] }, "pause of "+p.name)
+		if err != nil {
+			return err
+		}
+	}
+	return fn()
+}
+
+// tell writes a line to all processes. One that has ended does not hear it, which is noticed where its end matters.
+func (w *Workload) tell(word string) {
+	for _, p := range w.procs {
+		io.WriteString(p.stdin, word+"\n")
+	}
 }
 
 // WaitCommit returns when commit number n has been reported, or with an error when the workload failed or ctx ended first.

@@ -256,3 +256,12 @@ func (e *Env) Verify(file string) error {
 	defer free()
 	return fail(C.shim_verify(p, f), "verify %s", file) // the call ends the handle too
 }
+
+// RecordLen is the length of a queue's records.
+func (d *DB) RecordLen() int {
+	var n C.u_int32_t
+	if C.shim_get_re_len(d.p, &n) != 0 {
+		return 0
+	}
+	return int(n)
+}

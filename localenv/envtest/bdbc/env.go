@@ -19,12 +19,17 @@ type EnvOptions struct {
 	Recover  bool  // run ordinary recovery first; nobody else may have the environment open
 	Register bool  // DB_REGISTER: recover if a registered process died
 	Private  bool  // cache only, in this process's memory: no regions, no log, no locks; for reading a closed home
+	Log      bool  // with Private: the log too, to read it
 	Cache    int64 // bytes; 0 is 8 MiB; a DB_CONFIG and existing regions win over it
 }
 
 func (o EnvOptions) flags() C.u_int32_t {
 	if o.Private {
-		return C.DB_CREATE | C.DB_PRIVATE | C.DB_INIT_MPOOL
+		f := C.u_int32_t(C.DB_CREATE | C.DB_PRIVATE | C.DB_INIT_MPOOL)
+		if o.Log {
+			f |= C.DB_INIT_LOG
+		}
+		return f
 	}
 	f := C.u_int32_t(C.DB_INIT_MPOOL | C.DB_INIT_LOCK | C.DB_INIT_LOG | C.DB_INIT_TXN)
 	if o.Create || o.Recover || o.Register {

@@ -89,6 +89,7 @@ static inline int shim_set_extent(DB *d, u_int32_t n) { return d->set_q_extentsi
 static inline int shim_open(DB *d, DB_TXN *t, const char *file, const char *sub, DBTYPE type, u_int32_t flags) {
 	return d->open(d, t, file, sub, type, flags, 0640);
 }
+static inline int shim_get_re_len(DB *d, u_int32_t *n) { return d->get_re_len(d, n); }
 static inline int shim_close(DB *d, u_int32_t flags) { return d->close(d, flags); }
 static inline DBTYPE shim_type(DB *d) { DBTYPE t = DB_UNKNOWN; d->get_type(d, &t); return t; }
 static inline int shim_multiple(DB *d) { return d->get_multiple(d); }
@@ -130,3 +131,7 @@ static inline int shim_cursor(DB *d, DB_TXN *t, shim_result *r, u_int32_t flags)
 static inline int shim_cursor_get(shim_result *r, u_int32_t flags) { return r->dbc->get(r->dbc, &r->key, &r->data, flags); }
 static inline int shim_cursor_close(shim_result *r) { return r->dbc->close(r->dbc); }
 static inline int shim_verify(DB *d, const char *file) { return d->verify(d, file, NULL, NULL, 0); }
+
+static inline int shim_log_cursor(DB_ENV *e, DB_LOGC **c) { return e->log_cursor(e, c, 0); }
+static inline int shim_log_next(DB_LOGC *c, DB_LSN *lsn, DBT *data) { return c->get(c, lsn, data, DB_NEXT); }
+static inline int shim_log_cursor_close(DB_LOGC *c) { return c->close(c, 0); }

@@ -137,14 +137,7 @@ type account struct {
 
 func (l *ledger) place(a int) (*bdbc.DB, envtest.Database, []byte) {
 	i := a % len(l.accounts)
-	return l.accounts[i], l.bank.Databases[i], accountKey(l.accounts[i], a/len(l.accounts))
-}
-
-func accountKey(db *bdbc.DB, n int) []byte {
-	if db.Numbered() {
-		return bdbc.Recno(uint32(n + 1))
-	}
-	return numberKey(uint64(n))
+	return l.accounts[i], l.bank.Databases[i], recordKey(l.accounts[i], uint64(a/len(l.accounts)))
 }
 
 func (l *ledger) getAccount(txn *bdbc.Txn, a int) (account, error) {

@@ -46,19 +46,45 @@ func bank(f *flag.FlagSet, args []string) error {
 // work makes transfers and reports each when its commit has returned.
 func (t *teller) work(s *stopper, rate float64, commits uint64) error {
 	t.say("ready")
-	start := time.Now()
-	for done := uint64(0); !s.Load() && (commits == 0 || done < commits); done++ {
+	pace := newPace(rate)
+	for done := uint64(0); commits == 0 || done < commits; done++ {
+		if on, err := s.goOn(t.env); !on || err != nil {
+			return err
+		}
 		n, lsn, err := t.transfer(s)
 		if err != nil || n == 0 {
 			return err
 		}
 		t.say("commit %d %s", n, lsn)
-		if rate > 0 {
-			due := start.Add(time.Duration(float64(done+1) / rate * float64(time.Second)))
-			s.sleep(time.Until(due))
-		}
+		pace.wait(s)
 	}
 	return nil
+}
+
+// pace spreads work evenly over time.
+type pace struct {
+	step time.Duration // 0 is no limit
+	due  time.Time
+}
+
+func newPace(rate float64) *pace {
+	p := &pace{due: time.Now()}
+	if rate > 0 {
+		p.step = time.Duration(float64(time.Second) / rate)
+	}
+	return p
+}
+
+// wait returns when the next piece of work is due. What was missed, in a pause for instance, is not made up for.
+func (p *pace) wait(s *stopper) {
+	if p.step == 0 {
+		return
+	}
+	p.due = p.due.Add(p.step)
+	if late := time.Since(p.due); late > 0 {
+		p.due = p.due.Add(max(0, late-time.Second))
+	}
+	s.sleep(time.Until(p.due))
 }
 
 // say reports a line at once. A reader that has gone is noticed by the end of standard input, not here.
@@ -72,7 +98,7 @@ func (t *teller) transfer(s *stopper) (uint64, bdbc.LSN, error) {
 	a := t.random.below(t.ledger.bank.Accounts)
 	b := (a + 1 + t.random.below(t.ledger.bank.Accounts-1)) % t.ledger.bank.Accounts
 	row := transfer{from: uint32(a), to: uint32(b), amount: int64(1 + t.random.below(100)), worker: t.worker}
-	for !s.Load() {
+	for !s.stop.Load() {
 		n, lsn, err := t.try(row)
 		if !bdbc.IsDeadlock(err) {
 			return n, lsn, err
@@ -128,17 +154,22 @@ func keeper(f *flag.FlagSet, args []string) error {
 	s := stop.begin()
 	return withEnv(p.home, bdbc.EnvOptions{Password: p.password}, func(env *bdbc.Env) error {
 		fmt.Println("ready")
-		for s.sleep(*every); !s.Load(); s.sleep(*every) {
-			if err := env.Checkpoint(true); err != nil {
+		for {
+			s.sleep(*every)
+			if on, err := s.goOn(env); !on || err != nil {
 				return err
 			}
-			if *remove {
-				if err := env.RemoveLogs(); err != nil {
-					return err
-				}
+			if err := tidy(env, *remove); err != nil {
+				return err
 			}
 			fmt.Println("checkpoint")
 		}
-		return nil
 	})
+}
+
+func tidy(env *bdbc.Env, removeLogs bool) error {
+	if err := env.Checkpoint(true); err != nil || !removeLogs {
+		return err
+	}
+	return env.RemoveLogs()
 }

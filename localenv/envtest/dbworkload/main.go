@@ -23,8 +23,11 @@ func commands() []command {
 	return []command{
 		{"create", "make an environment from a description in JSON", create},
 		{"bank", "transfer money between accounts until told to stop", bank},
+		{"hold", "keep an environment open and do steps that come as JSON lines on standard input (type Step of package envtest)", hold},
+		{"churn", "create, fill, truncate, compact, rename and remove databases until told to stop", churn},
 		{"keeper", "checkpoint an environment until told to stop", keeper},
 		{"check-bank", "prove that a closed home holds an exact prefix of the bank's commits", checkBank},
+		{"renames", "list the committed renames of database files in a log", renames},
 		{"dump", "print a digest of every database in a closed home", dump},
 		{"verify", "check the structure of every database file in a closed home", verify},
 	}

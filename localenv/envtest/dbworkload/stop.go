@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"flag"
-	"io"
+	"fmt"
 	"os"
 	"os/signal"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"bdbvault/localenv/envtest/bdbc"
 )
 
 // hangLimit is how long a worker may take to stop before it ends itself, so that it never outlives a test that died.
@@ -26,16 +29,17 @@ func addStopFlags(f *flag.FlagSet) *stopFlags {
 	return s
 }
 
-// stopper turns true at the end of standard input, at SIGINT or SIGTERM, or when the time is over.
-type stopper struct{ atomic.Bool }
+// stopper tells a worker what its master wants: to stop (end of standard input, SIGINT, SIGTERM, or the time is over), or to pause
+// and go on (lines on standard input).
+type stopper struct {
+	stop  atomic.Bool
+	pause atomic.Bool
+}
 
 func (o *stopFlags) begin() *stopper {
 	s := &stopper{}
 	if !o.noStdin {
-		go func() {
-			io.Copy(io.Discard, os.Stdin)
-			s.tell()
-		}()
+		go s.listen()
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -49,18 +53,40 @@ func (o *stopFlags) begin() *stopper {
 	return s
 }
 
+func (s *stopper) listen() {
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		s.pause.Store(lines.Text() == "pause")
+	}
+	s.tell()
+}
+
 func (s *stopper) tell() {
-	s.Store(true)
+	s.stop.Store(true)
 	time.AfterFunc(hangLimit, func() { os.Exit(3) })
 }
 
-// sleep waits, but not beyond the stop.
+// sleep waits, but not beyond a wish to stop or pause.
 func (s *stopper) sleep(d time.Duration) {
-	for until := time.Now().Add(d); !s.Load(); {
+	for until := time.Now().Add(d); !s.stop.Load() && !s.pause.Load(); {
 		left := time.Until(until)
 		if left <= 0 {
 			return
 		}
 		time.Sleep(min(left, 20*time.Millisecond))
 	}
+}
+
+// goOn reports whether to do another piece of work; a worker asks between two transactions. It sits out a pause, which begins with a
+// checkpoint: when all workers of an environment pause, the last one's checkpoint has written everything that they did.
+func (s *stopper) goOn(env *bdbc.Env) (bool, error) {
+	if s.pause.Load() && !s.stop.Load() {
+		if err := env.Checkpoint(true); err != nil {
+			return false, err
+		}
+		fmt.Println("paused")
+		for s.pause.Load() && !s.stop.Load() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return !s.stop.Load(), nil
 }

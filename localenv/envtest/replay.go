@@ -1,0 +1,165 @@
+package envtest
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"bdbvault/localenv/bdb"
+)
+
+// Rename is a committed rename of a database file, as the log has it.
+type Rename struct {
+	LSN      bdb.LSN
+	Old, New string
+}
+
+// Renames lists the committed renames of database files in the log files of a directory that has no live environment in it.
+func Renames(logDir, password string) ([]Rename, error) {
+	var r []Rename
+	err := run(password, nil, &r, "renames", "--home", logDir)
+	return r, err
+}
+
+// Replay rebuilds an environment in the directory to from nothing but the log: the log of home, which must reach back to its first
+// record, is laid down up to until (the zero LSN: all of it) and db5.3_recover -c makes the databases. It shares no code with
+// what a backup does and reads no database of home, so it can be compared with a restore to the same LSN. Home may be live.
+//
+// The engine's recovery loses a database that the log creates and renames, so it is run once for each rename, on the log up to just
+// before it, and on the whole at the end.
+func Replay(home, password, to string, until bdb.LSN) error {
+	r, err := newReplay(home, password, to, until)
+	if err != nil {
+		return fmt.Errorf("replay the log of %s: %w", home, err)
+	}
+	defer os.RemoveAll(r.kept)
+	if err := r.run(); err != nil {
+		return fmt.Errorf("replay the log of %s: %w", home, err)
+	}
+	return nil
+}
+
+type replay struct {
+	password string
+	to       string   // the home that is made
+	logDir   string   // its log directory
+	kept     string   // a directory with the whole log up to the end
+	names    []string // of the log files in it
+	until    bdb.LSN
+}
+
+func newReplay(home, password, to string, until bdb.LSN) (*replay, error) {
+	dir := configured(home, "set_lg_dir")
+	r := &replay{password: password, to: to, logDir: filepath.Join(to, dir), until: until}
+	if filepath.IsAbs(dir) {
+		return nil, fmt.Errorf("the log directory %s is absolute", dir)
+	}
+	if err := copyFolders(home, to); err != nil {
+		return nil, err
+	}
+	kept, err := os.MkdirTemp("", "dbworkload-replay-*")
+	if err != nil {
+		return nil, err
+	}
+	r.kept = kept
+	return r, r.keep(filepath.Join(home, dir))
+}
+
+// configured is the last value that DB_CONFIG gives a name.
+func configured(home, name string) (value string) {
+	text, _ := os.ReadFile(filepath.Join(home, "DB_CONFIG"))
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 2 && f[0] == name {
+			value = f[1]
+		}
+	}
+	return value
+}
+
+// copyFolders makes the directories of home in to, and its DB_CONFIG: recovery creates files, but no directories.
+func copyFolders(home, to string) error {
+	return filepath.WalkDir(home, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(home, path)
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir():
+			return os.MkdirAll(filepath.Join(to, rel), 0o755)
+		case rel == "DB_CONFIG":
+			return copyFile(path, filepath.Join(to, rel))
+		}
+		return nil
+	})
+}
+
+// keep takes a copy of the log, cut at the end.
+func (r *replay) keep(from string) error {
+	paths, err := filepath.Glob(filepath.Join(from, "log.??????????"))
+	if err != nil {
+		return err
+	}
+	for _, p := range paths {
+		r.names = append(r.names, filepath.Base(p))
+	}
+	if len(r.names) == 0 || r.names[0] != logName(1) {
+		return fmt.Errorf("the log in %s does not begin with %s", from, logName(1))
+	}
+	if r.until.IsZero() {
+		r.until = bdb.LSN{File: 1<<32 - 1}
+	}
+	return r.lay(from, r.kept, r.until)
+}
+
+func logName(n uint32) string { return fmt.Sprintf("log.%010d", n) }
+
+// lay puts the log up to an LSN from one directory into another, instead of what is there.
+func (r *replay) lay(from, to string, end bdb.LSN) error {
+	for _, name := range r.names {
+		if err := os.RemoveAll(filepath.Join(to, name)); err != nil {
+			return err
+		}
+		if name > logName(end.File) || name == logName(end.File) && end.Offset == 0 {
+			continue
+		}
+		if err := copyFile(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+			return err
+		}
+		if name == logName(end.File) {
+			if err := os.Truncate(filepath.Join(to, name), int64(end.Offset)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *replay) run() error {
+	found, err := Renames(r.kept, r.password)
+	if err != nil {
+		return err
+	}
+	stages := []bdb.LSN{r.until}
+	for _, f := range found {
+		stages = append(stages, f.LSN)
+	}
+	slices.SortFunc(stages, bdb.LSN.Compare)
+	for _, end := range stages {
+		if err := r.stage(end); err != nil {
+			return fmt.Errorf("up to %v: %w", end, err)
+		}
+	}
+	return nil
+}
+
+func (r *replay) stage(end bdb.LSN) error {
+	if err := r.lay(r.kept, r.logDir, end); err != nil {
+		return err
+	}
+	return RecoverApartCatastrophic(r.to, r.password)
+}
