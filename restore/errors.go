@@ -221,14 +221,3 @@ type RecoveryError struct {
 
 func (e *RecoveryError) Error() string { return fmt.Sprintf("recovery up to LSN %s: %v", e.End, e.Err) }
 func (e *RecoveryError) Unwrap() error { return e.Err }
-
-// ReplayError is something in the log that no recovery can follow. A restore to an LSN before it can be had.
-type ReplayError struct {
-	LSN     bdb.LSN
-	Name    string // of the file
-	Problem string
-}
-
-func (e *ReplayError) Error() string {
-	return fmt.Sprintf("the log at LSN %s can't be replayed for %s: %s", e.LSN, e.Name, e.Problem)
-}

@@ -30,15 +30,19 @@ func (r *restorer) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	replay := r.story.history.Replay(r.copied())
-	if len(replay.Problems) > 0 {
-		p := replay.Problems[0]
-		return &RecoveryError{End: r.story.end, Err: &ReplayError{LSN: p.LSN, Name: p.Name, Problem: p.Problem}}
+	stages, err := r.story.history.Replay(r.copied())
+	if err != nil {
+		return &RecoveryError{End: r.story.end, Err: err}
 	}
-	if err := r.layFiles(ctx, replay); err != nil {
-		return err
+	for _, stage := range stages {
+		if err := r.layFiles(ctx, stage); err != nil {
+			return err
+		}
+		if err := r.pass(ctx, scratch, stage); err != nil {
+			return err
+		}
 	}
-	if err := r.pass(ctx, scratch, replay); err != nil {
+	if err := r.takeLog(); err != nil {
 		return err
 	}
 	return r.step(ctx, stepRecovered)
@@ -73,9 +77,13 @@ func (r *restorer) makeFolders() error {
 	return nil
 }
 
-// pass runs recovery once.
-func (r *restorer) pass(ctx context.Context, scratch *scratch, replay *bdb.Replay) error {
-	if err := r.copyLog(ctx, replay.Amendments); err != nil {
+// pass runs recovery once, on the log up to the end of a stage.
+func (r *restorer) pass(ctx context.Context, scratch *scratch, stage *bdb.Replay) error {
+	end := stage.Until
+	if end.IsZero() {
+		end = r.story.end
+	}
+	if err := r.copyLog(ctx, end, stage.Amendments); err != nil {
 		return err
 	}
 	if err := scratch.point(workLog); err != nil {
@@ -86,18 +94,12 @@ func (r *restorer) pass(ctx context.Context, scratch *scratch, replay *bdb.Repla
 	}
 	r.result.Passes++
 	if err := r.runEngine(ctx, scratch.home()); err != nil {
-		return &RecoveryError{End: r.story.end, Err: err}
+		return &RecoveryError{End: end, Err: err}
 	}
 	if err := scratch.adopt(); err != nil {
 		return err
 	}
-	if err := r.unlink(replay.Links); err != nil {
-		return err
-	}
-	if err := r.gatherExtents(ctx); err != nil {
-		return err
-	}
-	return r.takeLog(replay.Amendments)
+	return r.gatherExtents(ctx)
 }
 
 func (r *restorer) runEngine(ctx context.Context, home string) (err error) {
@@ -134,9 +136,9 @@ func amended(amend []bdb.Amendment) map[uint32][]bdb.Amendment {
 	return files
 }
 
-// copyLog makes the log that recovery works on. Only files that are changed are copied, the others are linked: those with amended records, and the last
-// one, to which recovery appends.
-func (r *restorer) copyLog(ctx context.Context, amend []bdb.Amendment) error {
+// copyLog makes the log that recovery works on, up to end. Only files that are changed are copied, the others are linked: those with
+// amended records, and the last one, to which recovery appends.
+func (r *restorer) copyLog(ctx context.Context, end bdb.LSN, amend []bdb.Amendment) error {
 	if err := r.t.root.RemoveAll(workLog); err != nil {
 		return err
 	}
@@ -144,24 +146,29 @@ func (r *restorer) copyLog(ctx context.Context, amend []bdb.Amendment) error {
 		return err
 	}
 	files := amended(amend)
-	for n := r.story.start.File; n <= r.story.end.File; n++ {
+	for n := r.story.start.File; n <= end.File; n++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		from, to := path.Join(r.lay.logDir, logName(n)), path.Join(workLog, logName(n))
-		if n < r.story.end.File && files[n] == nil {
+		if n < end.File && files[n] == nil {
 			if err := r.t.root.Link(from, to); err == nil {
 				continue
 			}
 		}
-		if err := r.copyFile(from, to, func(f *os.File) error { return r.amend(f, n, files[n]) }); err != nil {
+		size := int64(1) << 32
+		if n == end.File {
+			size = int64(end.Offset)
+		}
+		if err := r.copyFile(from, to, size, func(f *os.File) error { return r.amend(f, n, files[n]) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *restorer) copyFile(from, to string, change func(*os.File) error) error {
+// copyFile copies at most size bytes of a file and changes the copy.
+func (r *restorer) copyFile(from, to string, size int64, change func(*os.File) error) error {
 	in, err := r.t.root.Open(from)
 	if err != nil {
 		return err
@@ -171,7 +178,7 @@ func (r *restorer) copyFile(from, to string, change func(*os.File) error) error 
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, in)
+	_, err = io.Copy(out, io.LimitReader(in, size))
 	if err == nil {
 		err = change(out)
 	}
@@ -231,8 +238,7 @@ func readRecord(f *os.File, decoder *bdb.LogDecoder, lsn bdb.LSN) ([]byte, error
 }
 
 // takeLog puts the log as recovery left it into the home: what it appended, and everything before as it was on the source.
-func (r *restorer) takeLog(amend []bdb.Amendment) error {
-	files := amended(amend)
+func (r *restorer) takeLog() error {
 	entries, err := fs.ReadDir(r.t.root.FS(), workLog)
 	if err != nil {
 		return err
@@ -243,7 +249,7 @@ func (r *restorer) takeLog(amend []bdb.Amendment) error {
 			continue
 		}
 		from, to := path.Join(workLog, e.Name()), path.Join(r.lay.logDir, e.Name())
-		if n == r.story.end.File && files[n] != nil {
+		if n == r.story.end.File {
 			if err := r.unamend(from, to); err != nil {
 				return err
 			}
@@ -255,7 +261,7 @@ func (r *restorer) takeLog(amend []bdb.Amendment) error {
 	return r.t.root.RemoveAll(workLog)
 }
 
-// unamend puts the original records back into the copy of a log file.
+// unamend puts the original records back into the copy of the last log file.
 func (r *restorer) unamend(copied, original string) error {
 	in, err := r.t.root.Open(original)
 	if err != nil {
@@ -266,6 +272,6 @@ func (r *restorer) unamend(copied, original string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(io.NewOffsetWriter(out, 0), io.NewSectionReader(in, 0, int64(r.story.end.Offset)))
+	_, err = io.Copy(io.NewOffsetWriter(out, 0), io.LimitReader(in, int64(r.story.end.Offset)))
 	return errors.Join(err, out.Close())
 }

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"bdbvault/localenv/bdb"
 	"bdbvault/localenv/dbutil"
 	"bdbvault/localenv/engine"
 	"bdbvault/localenv/envtest"
@@ -17,6 +16,13 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "engine" {
 		if err := engine.Serve(os.Stdin, os.Stdout, build); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if len(os.Args) == 5 && os.Args[1] == "restore" {
+		if err := restoreChild(os.Args[2], os.Args[3], os.Args[4]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -82,5 +88,3 @@ func TestRestoreShapes(t *testing.T) {
 	t.Logf("%+v", res)
 	same(t, env.Home, to, "")
 }
-
-var _ = bdb.LSN{}

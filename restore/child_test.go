@@ -1,0 +1,141 @@
+package restore_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"bdbvault/localenv/engine"
+	"bdbvault/localenv/envtest"
+	"bdbvault/remote"
+	"bdbvault/remote/file"
+	"bdbvault/remote/repository"
+	"bdbvault/restore"
+)
+
+// restoreAndDie is a process that restores and kills itself at one of the restore's steps.
+func restoreAndDie(t *testing.T, store, to string, at int) error {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "restore", store, to, strconv.Itoa(at))
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+		return err
+	}
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return nil
+}
+
+// restoreChild is that process.
+func restoreChild(store, to, at string) error {
+	driver, err := file.New(store)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	repo, err := repository.Open(ctx, remote.New(driver, remote.Options{}))
+	if err != nil {
+		return err
+	}
+	plan, err := restore.MakePlan(ctx, repo, envName, restore.Target{})
+	if err != nil {
+		return err
+	}
+	left, err := strconv.Atoi(at)
+	if err != nil {
+		return err
+	}
+	_, err = restore.Restore(ctx, repo, plan, restore.Options{To: to, Verify: restore.VerifyNever, Step: func(string) error {
+		if left--; left < 0 {
+			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+		return nil
+	}})
+	return err
+}
+
+// TestKilledEverywhere kills the process that restores at each step in turn.
+func TestKilledEverywhere(t *testing.T) {
+	env, p := small(t)
+	h := envtest.StartHold(t, env)
+	h.Put("", "a.db", 9000, 300)
+	h.FlushLog()
+	p.ship(env.Home)
+	h.Close()
+	want, err := envtest.Dump(env.Home, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; ; at++ {
+		to := filepath.Join(t.TempDir(), "to")
+		if restoreAndDie(t, p.dir, to, at) == nil {
+			if at < len(restore.Stages) {
+				t.Errorf("only %d steps", at)
+			}
+			return
+		}
+		if _, err := os.Stat(filepath.Join(to, restore.MarkerName)); err != nil {
+			t.Errorf("killed at step %d: %v", at, err)
+		}
+		if _, err := p.restoreTo(to, restore.Options{}); err != nil {
+			t.Fatalf("after a kill at step %d: %v", at, err)
+		}
+		got, err := envtest.Dump(to, "")
+		if diff := envtest.Diff(want, got); err != nil || len(diff) > 0 {
+			t.Errorf("after a kill at step %d: %v %v", at, err, diff)
+		}
+	}
+}
+
+// TestEngineDies has an engine that does not live long enough to recover anything.
+func TestEngineDies(t *testing.T) {
+	env, p := small(t)
+	to := filepath.Join(t.TempDir(), "to")
+	opt := restore.Options{}
+	opt.Engine.Executable = []string{"/bin/sh", "-c", "echo no library >&2; kill -SEGV $$"}
+	_, err := p.restoreTo(to, opt)
+	var recovery *restore.RecoveryError
+	var child *engine.ChildError
+	if !errors.As(err, &recovery) || !errors.As(err, &child) || recovery.End.IsZero() {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(to, restore.MarkerName)); err != nil {
+		t.Errorf("the marker: %v", err)
+	}
+	res, err := p.restoreTo(to, restore.Options{})
+	if err != nil || res.Reused != int64(res.Files) {
+		t.Fatalf("again: %+v, %v", res, err)
+	}
+	same(t, env.Home, to, "")
+}
+
+// TestFullDisk restores to a file system that is too small, then to the same one grown.
+func TestFullDisk(t *testing.T) {
+	_, p := small(t)
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=200k"); err != nil {
+		t.Skipf("no tmpfs can be mounted: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(disk, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	to := filepath.Join(disk, "to")
+	if _, err := p.restoreTo(to, restore.Options{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("on a disk that is too small: %v", err)
+	}
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "size=20m"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.restoreTo(to, restore.Options{}); err != nil {
+		t.Errorf("with more room: %v", err)
+	}
+}
