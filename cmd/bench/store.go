@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,6 +24,7 @@ type store struct {
 	server *remotetest.Instance
 	client *minio.Client
 	pid    int
+	trash  string // where the server puts what it has still to remove
 }
 
 func startStore(ctx context.Context, dir string) (*store, error) {
@@ -37,7 +39,7 @@ func startStore(ctx context.Context, dir string) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &store{server: server}
+	s := &store{server: server, trash: filepath.Join(dir, "data", ".minio.sys", "tmp", ".trash")}
 	if err := s.connect(); err != nil {
 		s.stop()
 		return nil, err
@@ -73,9 +75,17 @@ func (s *store) env(home string) []string {
 // bucket makes an empty one.
 func (s *store) bucket(ctx context.Context) (string, error) { return s.server.MakeBucket(ctx) }
 
-// drop removes a bucket with all that is in it.
+// drop removes a bucket with all that is in it. The server only moves aside what is deleted and removes it minutes later, which would fill
+// the disk and disturb whatever is measured then, so it is removed here.
 func (s *store) drop(ctx context.Context, bucket string) error {
-	return s.client.RemoveBucketWithOptions(ctx, bucket, minio.RemoveBucketOptions{ForceDelete: true})
+	if err := s.client.RemoveBucketWithOptions(ctx, bucket, minio.RemoveBucketOptions{ForceDelete: true}); err != nil {
+		return err
+	}
+	left, err := os.ReadDir(s.trash)
+	for _, entry := range left {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(s.trash, entry.Name())))
+	}
+	return err
 }
 
 // object is what tells an object from another one under the same name.
