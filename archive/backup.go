@@ -280,6 +280,9 @@ func (b *backup) copyPages(ctx context.Context) (err error) {
 	if b.m.NeededFrom, err = neededFrom(ctx, b.log); err != nil {
 		return err
 	}
+	if b.m.BegunAt, err = b.log.End(ctx); err != nil {
+		return err
+	}
 	if err := b.copyFiles(ctx); err != nil {
 		return err
 	}

@@ -194,7 +194,7 @@ func (b *backup) checkHistory(ctx context.Context) error {
 	}
 	created := map[bdb.FileID]bool{}
 	for _, f := range h.Files() {
-		created[f.ID] = !f.Created.IsZero()
+		created[f.ID] = f.Remade(b.m.BegunAt)
 	}
 	b.resolveNames(created)
 	var names []string

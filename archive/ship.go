@@ -112,10 +112,10 @@ func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
 	after := &manifest.SegmentName{Timeline: s.timeline, File: s.first}
 	var note shipped
 	if s.st.load(stateShipped, &note) && note.Header != nil && note.Timeline == s.timeline && note.First <= s.first && note.Header.File >= s.first {
-		// The noted segment stands for all before it; the list starts behind it.
+		// The noted segment stands for all before it. The list starts with its log file, because a killed run may have stored that file as
+		// one sealed segment, whose name comes before those of tails.
 		name := note.Header.Name()
-		behind := name
-		after, s.last = &behind, note.Header
+		after, s.last = &manifest.SegmentName{Timeline: s.timeline, File: name.File}, note.Header
 		name.Start = 0
 		known = append(known, name)
 		s.first, from = note.First, name.File
@@ -128,10 +128,15 @@ func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
 		s.present[n] = true
 	}
 	s.cover = manifest.NewChain(s.timeline, append(known, list...)).Follow(from, bdb.LSN{})
-	if n := len(s.cover.Segments); n > 0 && s.present[s.cover.Segments[n-1]] {
+	if n := len(s.cover.Segments); n > 0 && s.present[s.cover.Segments[n-1]] && !s.endsAt(s.cover.Segments[n-1]) {
 		s.last, err = s.repo.SegmentHeader(ctx, s.env, s.cover.Segments[n-1])
 	}
 	return err
+}
+
+// endsAt reports whether what is known of the store ends with this segment.
+func (s *shipper) endsAt(n manifest.SegmentName) bool {
+	return s.last != nil && s.last.File == n.File && s.last.End == n.End && s.last.Sealed == n.Sealed
 }
 
 // broken makes a ChainError.
