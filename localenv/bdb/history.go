@@ -3,35 +3,39 @@ package bdb
 import (
 	"bytes"
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 )
 
 // History follows database files through the log by file id: who was created, renamed and removed, and whether the transactions that did
-// it were committed. Records are added in log order, from any point on; what does not concern files is passed over at no cost.
+// it were committed. Records are added in log order, from any point on; those that don't concern files are passed over.
 //
-// It answers two questions: which files must exist, under which names, when recovery has replayed the log added so far (Files); and how a log
-// and older copies of the files have to be laid down so that recovery gets there (Replay).
+// It answers two questions: which files must exist, under which names, when recovery has replayed the log added so far (Files); and how a
+// log and copies of the files have to be laid down so that recovery gets there (Replay).
 //
 // # How libdb logs file operations
 //
-// All in 5.3.28, seen with db_printlog. Whatever is done to a file is done in a nested transaction, which gets a __txn_child record in its
-// parent when it is through:
+// Whatever is done to a file is done in a nested transaction, for which a __txn_child record in its parent follows when it is through:
 //
 //   - create: __fop_create of a temporary name __db.<txn>.<id>, __fop_write of its first pages, __fop_rename to the real name, __txn_child;
 //     then __dbreg_register with the nested transaction's id.
 //   - rename: __fop_create and __fop_write of a placeholder under a temporary name, __fop_rename of the file, __fop_rename_noundo of the
-//     placeholder to the old name, __txn_child; then, in the parent, __fop_file_remove, which names the old name and the nested
-//     transaction. The placeholder keeps the old name taken until the commit, which removes it.
-//   - remove: a rename to a temporary name, then __fop_remove of that in the parent. The commit removes the file.
-//   - subdatabases are made, renamed and removed in pages of their file. In-memory databases have __crdel_inmem_ records and no file.
-//   - without a transaction (the handle, not the environment decides) nothing is logged at all.
+//     placeholder to the old name, __txn_child; then, in the parent, __fop_file_remove with the old name and the nested transaction's id.
+//     The placeholder keeps the old name taken until the commit, which removes it.
+//   - remove: a rename to a temporary name, then, in the parent, __fop_remove of that. The commit removes the file.
+//   - queues: the extents are renamed and removed by __fop_rename and __fop_remove records in the parent. That they are made is not logged.
+//   - partitions are files like others, each with its own id. Subdatabases are pages of their file. In-memory databases have __crdel_inmem_
+//     records and no file.
+//   - what is done without a transaction, be it in a transactional environment, is not logged at all.
 //
-// An abort leaves no record behind unless the transaction was prepared: the work is undone, and nothing follows.
+// An abort leaves no record behind unless the transaction was prepared: the work is undone, and nothing more of it is heard.
 type History struct {
 	files      map[FileID]*fileLife
 	open       map[uint32]*fileTxn // transactions that did something to files and have not ended
 	ops        []*fileOp           // every record of a file operation, in log order
-	last       LSN
+	extents    []*fileChange       // renames and removals of queues' extents
+	temporary  map[string]bool     // names under which files and placeholders were made
 	unreadable bool
 }
 
@@ -43,19 +47,27 @@ type fileOp struct {
 	prepared bool
 }
 
+// happens tells whether a replay over files as of the LSN copied has to do the operation, when its log ends at until (zero: nowhere).
+func (op *fileOp) happens(copied, until LSN) bool {
+	if op.commit.IsZero() {
+		return op.prepared
+	}
+	return !op.commit.Before(copied) && (until.IsZero() || op.commit.Before(until))
+}
+
 // fileTxn is a transaction under way.
 type fileTxn struct {
 	ops      []*fileOp
-	changes  []fileChange
-	making   map[string]bool // temporary names of files being made
+	changes  []*fileChange
+	making   map[string]bool // temporary names of files that have no real name yet
 	prepared bool
 }
 
-// fileChange is something that a transaction did to a file.
+// fileChange is something that was done to a file.
 type fileChange struct {
+	*fileOp
 	id       FileID
-	kind     changeKind
-	lsn      LSN
+	what     changeKind
 	from, to string
 	dir      string
 }
@@ -68,22 +80,13 @@ const (
 	changeRemove
 )
 
-// committedChange is one that counts.
-type committedChange struct {
-	fileChange
-	commit LSN
-}
-
 // fileLife is what is known of one file.
 type fileLife struct {
 	id          FileID
-	first       string // the name by which the log first knows it
-	dir         string
-	changes     []committedChange
-	inMemory    bool
+	first       string        // the name by which the log first knows it
+	changes     []*fileChange // all of them, committed or not
 	placeholder bool
-	created     bool // within the log added, committed or not
-	registered  bool
+	inMemory    bool
 	firstSeen   LSN
 	lastSeen    LSN
 	lastOpen    LSN
@@ -91,15 +94,18 @@ type fileLife struct {
 
 // NewHistory makes a History that knows nothing yet.
 func NewHistory() *History {
-	return &History{files: map[FileID]*fileLife{}, open: map[uint32]*fileTxn{}}
+	return &History{
+		files:     map[FileID]*fileLife{},
+		open:      map[uint32]*fileTxn{},
+		temporary: map[string]bool{},
+	}
 }
 
-// Unreadable reports that a record had no body, for want of the password. Then Files and Replay know nothing.
+// Unreadable reports that a record came without its body, for want of the password. Then Files and Replay know nothing.
 func (h *History) Unreadable() bool { return h.unreadable }
 
-// Add takes the next record. Only a record of a known type that can't be decoded is an error.
+// Add takes the next record. The only error is a *BadRecord: a body that is not what its type says.
 func (h *History) Add(r *Record) error {
-	h.last = r.LSN
 	if r.Body == nil {
 		h.unreadable = true
 		return nil
@@ -107,13 +113,13 @@ func (h *History) Add(r *Record) error {
 	if r.PrevLSN.IsZero() && r.Txn != 0 && len(h.open) > 0 {
 		delete(h.open, r.Txn) // the id is used anew, so whoever had it was aborted
 	}
-	if ok := h.take(r); !ok {
-		return &BadRecord{r.LSN, fmt.Sprintf("body of type %d can't be decoded", r.Type)}
+	if !h.take(r) {
+		return &BadRecord{r.LSN, fmt.Sprintf("body is not one of type %d", r.Type)}
 	}
 	return nil
 }
 
-func (h *History) take(r *Record) bool {
+func (h *History) take(r *Record) (ok bool) {
 	switch r.Type {
 	case typeRegister:
 		return h.addRegister(r)
@@ -153,14 +159,10 @@ func (h *History) file(id FileID, name string, at LSN) *fileLife {
 
 func (h *History) addRegister(r *Record) bool {
 	g, ok := r.Register()
-	if !ok {
-		return false
-	}
-	if g.Name == "" || g.ID.IsZero() {
-		return true // temporary
+	if !ok || g.Name == "" || g.ID.IsZero() { // no name: a temporary database
+		return ok
 	}
 	f := h.file(g.ID, g.Name, r.LSN)
-	f.registered = true
 	f.inMemory = f.inMemory || g.InMemory()
 	if g.Op != RegisterClose && g.Op != RegisterRecoveryClose {
 		f.lastOpen = r.LSN
@@ -169,7 +171,7 @@ func (h *History) addRegister(r *Record) bool {
 }
 
 // addFileOp notes the record itself, and what it does to which file.
-func (h *History) addFileOp(r *Record) bool {
+func (h *History) addFileOp(r *Record) (ok bool) {
 	t := h.txn(r.Txn)
 	op := &fileOp{lsn: r.LSN, kind: r.Type}
 	t.ops = append(t.ops, op)
@@ -178,57 +180,68 @@ func (h *History) addFileOp(r *Record) bool {
 	case typeCreate:
 		c, ok := r.FileCreate()
 		t.making[c.Name] = true
+		h.temporary[path.Base(c.Name)] = true
 		return ok
 	case typeRename:
-		return h.addRename(r, t)
+		return h.addRename(r, t, op)
 	case typeRenameNoUndo:
 		n, ok := r.FileRename()
 		h.file(n.ID, n.From, r.LSN).placeholder = true
 		return ok
 	case typeRemove:
-		return h.addRemove(r, t)
+		return h.addRemove(r, t, op)
 	}
-	return true // __fop_write, __fop_file_remove: what they say is known from the others
+	return true // what __fop_write and __fop_file_remove say is known from the others
 }
 
-func (h *History) addRename(r *Record, t *fileTxn) bool {
+func (h *History) addRename(r *Record, t *fileTxn, op *fileOp) bool {
 	n, ok := r.FileRename()
 	if !ok {
 		return false
 	}
-	change := fileChange{id: n.ID, kind: changeRename, lsn: r.LSN, from: n.From, to: n.To, dir: n.Dir}
+	c := &fileChange{fileOp: op, id: n.ID, what: changeRename, from: n.From, to: n.To, dir: n.Dir}
 	if t.making[n.From] {
 		delete(t.making, n.From)
-		change.kind = changeCreate
-		h.file(n.ID, n.To, r.LSN).created = true
+		c.what = changeCreate
 	}
-	f := h.file(n.ID, n.From, r.LSN)
-	f.dir = n.Dir
-	t.changes = append(t.changes, change)
+	h.change(c, t)
 	return true
 }
 
-func (h *History) addRemove(r *Record, t *fileTxn) bool {
+func (h *History) addRemove(r *Record, t *fileTxn, op *fileOp) bool {
 	m, ok := r.FileRemove()
-	if !ok {
-		return false
+	if !ok || m.ID.IsZero() {
+		return ok
 	}
-	if !m.ID.IsZero() {
-		h.file(m.ID, m.Name, r.LSN)
-		t.changes = append(t.changes, fileChange{id: m.ID, kind: changeRemove, lsn: r.LSN, from: m.Name})
-	}
+	h.change(&fileChange{fileOp: op, id: m.ID, what: changeRemove, from: m.Name}, t)
 	return true
 }
+
+func (h *History) change(c *fileChange, t *fileTxn) {
+	t.changes = append(t.changes, c)
+	if isExtent(c.from) {
+		h.extents = append(h.extents, c)
+		return
+	}
+	name := c.from
+	if c.what == changeCreate {
+		name = c.to
+	}
+	f := h.file(c.id, name, c.lsn)
+	f.changes = append(f.changes, c)
+}
+
+// isExtent tells the files of a queue's extents.
+func isExtent(name string) bool { return strings.HasPrefix(path.Base(name), extentPrefix) }
+
+const extentPrefix = "__dbq."
 
 // addChild gives a nested transaction's work to its parent.
 func (h *History) addChild(r *Record) bool {
 	c, ok := r.Child()
-	if !ok {
-		return false
-	}
 	child := h.open[c.Child]
-	if child == nil {
-		return true
+	if !ok || child == nil {
+		return ok
 	}
 	delete(h.open, c.Child)
 	t := h.txn(r.Txn)
@@ -239,13 +252,14 @@ func (h *History) addChild(r *Record) bool {
 
 func (h *History) addPrepare(r *Record) bool {
 	_, ok := r.Prepare()
-	if t := h.open[r.Txn]; ok && t != nil {
-		t.prepared = true
-		for _, op := range t.ops {
-			op.prepared = true
-		}
+	t := h.open[r.Txn]
+	if !ok || t == nil {
+		return ok
 	}
-	return ok
+	for _, op := range t.ops {
+		op.prepared = true
+	}
+	return true
 }
 
 func (h *History) addRecycle(r *Record) bool {
@@ -260,12 +274,9 @@ func (h *History) addRecycle(r *Record) bool {
 
 func (h *History) addCommit(r *Record) bool {
 	c, ok := r.Commit()
-	if !ok {
-		return false
-	}
 	t := h.open[r.Txn]
-	if t == nil {
-		return true
+	if !ok || t == nil {
+		return ok
 	}
 	delete(h.open, r.Txn)
 	for _, op := range t.ops {
@@ -274,17 +285,10 @@ func (h *History) addCommit(r *Record) bool {
 			op.commit = r.LSN
 		}
 	}
-	if c.Abort {
-		return true
-	}
-	for _, change := range t.changes {
-		f := h.files[change.id]
-		f.changes = append(f.changes, committedChange{change, r.LSN})
-	}
 	return true
 }
 
-// sorted are the files that are or were real database files, by id.
+// sorted are the database files that are or were on disk, by id.
 func (h *History) sorted() []*fileLife {
 	var files []*fileLife
 	for _, f := range h.files {

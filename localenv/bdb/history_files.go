@@ -1,62 +1,82 @@
 package bdb
 
-// FileState says what has become of a file.
-type FileState int
+// FileState says what the log makes of a file.
+type FileState string
 
 const (
-	// FileExists: recovery leaves the file there.
-	FileExists FileState = iota
-	// FileRemoved: recovery leaves no such file, because a committed transaction removed it or the one that made it did not commit.
-	FileRemoved
-	// FileUncertain: a transaction that is prepared, and neither committed nor aborted, did something to the file.
-	FileUncertain
+	FileExists  FileState = "exists"
+	FileRemoved FileState = "removed"
+	FileUndone  FileState = "undone"   // made by a transaction that was never committed: must not be there
+	FileInDoubt FileState = "in doubt" // a prepared transaction made, renamed or removed it
 )
 
-// HistoryFile is what the log added so far makes of a file, transactions that did not commit undone.
+// HistoryFile is a database file as it must be when recovery has replayed the log.
 type HistoryFile struct {
-	ID      FileID
-	Name    string // as the log spells it: relative to its data directory, or absolute
-	Dir     string // the data directory as DB_CONFIG spells it; empty: home, or the log does not say
-	State   FileState
-	Created LSN // its create record; zero: it existed before the log added
-	Removed LSN // the record that removed it; zero: not removed, or never made
+	ID       FileID
+	State    FileState
+	Name     string // as the log spells it: relative to a data directory, or absolute. Of a file that is gone: the last it had
+	Dir      string // the data directory, as DB_CONFIG spells it; empty: home, or the log does not say
+	Created  LSN    // where it was made; zero: it was there before the log added
+	Removed  LSN
+	Renames  []HistoryRename // those that were committed
+	LastOpen LSN             // the last record that tells that it was open
+	LastSeen LSN             // the last record that names it
+
+	createdBy LSN // the commit
 }
 
-// Files lists the database files that the log names, by id. Temporary, in-memory and placeholder files are left out.
+// HistoryRename is a committed rename of a file.
+type HistoryRename struct {
+	LSN      LSN
+	From, To string
+}
+
+// Remade reports that the log makes the file, over copies that were begun at the LSN copied: a backup need not have it.
+func (f *HistoryFile) Remade(copied LSN) bool {
+	return !f.createdBy.IsZero() && !f.createdBy.Before(copied)
+}
+
+// Files are the files that the log added so far knows, by id, as recovery must leave them: what transactions did that were not committed is
+// undone. Files that were removed or renamed without a transaction are still what they were before, because the log does not know.
 func (h *History) Files() []HistoryFile {
-	doubt := map[FileID]bool{}
-	for _, t := range h.open {
-		for _, c := range t.changes {
-			doubt[c.id] = doubt[c.id] || t.prepared
-		}
-	}
-	var list []HistoryFile
+	var files []HistoryFile
 	for _, f := range h.sorted() {
-		e := f.now()
-		if doubt[f.id] {
-			e.State = FileUncertain
-		}
-		list = append(list, e)
+		files = append(files, f.outcome())
 	}
-	return list
+	return files
 }
 
-// now is the file after its committed changes.
-func (f *fileLife) now() HistoryFile {
-	e := HistoryFile{ID: f.id, Name: f.first, Dir: f.dir}
-	if f.created {
-		e.State = FileRemoved // until the commit of its create is found
-	}
+func (f *fileLife) outcome() HistoryFile {
+	o := HistoryFile{ID: f.id, State: FileExists, Name: f.first, LastOpen: f.lastOpen, LastSeen: f.lastSeen}
+	doubt := false
 	for _, c := range f.changes {
-		switch c.kind {
-		case changeCreate:
-			e.State, e.Created = FileExists, c.lsn
-		case changeRemove:
-			e.State, e.Removed = FileRemoved, c.lsn
+		if c.what == changeCreate {
+			o.Created, o.State = c.lsn, FileUndone
 		}
-		if c.kind != changeRemove {
-			e.Name, e.Dir = c.to, c.dir
+		doubt = doubt || c.prepared
+		if !c.commit.IsZero() {
+			o.apply(c)
 		}
 	}
-	return e
+	if doubt {
+		o.State = FileInDoubt
+	}
+	return o
+}
+
+func (o *HistoryFile) apply(c *fileChange) {
+	switch c.what {
+	case changeCreate:
+		o.State, o.createdBy = FileExists, c.commit
+		o.Name, o.Dir = c.to, c.dir
+	case changeRename:
+		o.Renames = append(o.Renames, HistoryRename{c.lsn, c.from, c.to})
+		o.Name, o.Dir = c.to, c.dir
+	case changeRemove:
+		o.State, o.Removed = FileRemoved, c.lsn
+		if n := len(o.Renames); n > 0 { // to the temporary name: part of the removal
+			o.Name = o.Renames[n-1].From
+			o.Renames = o.Renames[:n-1]
+		}
+	}
 }

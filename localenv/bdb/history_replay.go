@@ -1,9 +1,41 @@
 package bdb
 
-// Replay says how to lay down a log and older copies of files so that catastrophic recovery brings the files to where the log ends.
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"path"
+	"strings"
+)
+
+// Replay is one stage of bringing copies of files to where the log ends: put every file where Place wants it, lay the log down up to
+// Until, with the Amendments made, and run catastrophic recovery once. There is one stage unless queues with extents are renamed or removed.
+//
+// Recovery by itself gets there only if the log renames nothing. What goes wrong without help, all of it with exit code 0:
+//
+//   - Before it redoes a rename, recovery looks whether the file lies under its old name when recovery *begins*
+//     (__fop_file_remove_recover, on the way backwards). If not, it takes the rename for done and skips it; but on the way forwards the
+//     same record removes the file when it lies there by then. So a file made and then renamed, or renamed twice, is lost.
+//   - Redo of a rename whose new name another file has by then removes the file that was to be renamed (__fop_rename_recover). That
+//     happens to copies taken later than the log begins, which is the rule: a log file begins before what recovery needs of it.
+//   - Undo of a rename that was aborted long ago takes a later, committed one back.
+//   - Extents of queues have no metadata page, so that recovery, which compares file ids, never renames them.
+//
+// Cutting the log before each rename and recovering in stages repairs only the first, and not when file and rename, or two renames, belong to
+// one transaction, or when a file gets back a name that it had: see the tests for a count over random histories.
+//
+// The plan is this. Files lie under the names they had, by committed transactions, when copying began. File operations of transactions
+// that were committed before that, or never, are skipped: what they did is in the copies, or must not be. All others are redone in their
+// turn, for which AmendRedo takes away what misleads recovery; its own checks by file id do the rest. Only the renaming of a queue with
+// extents ends a stage: what it does is then done by placing the files for the next one.
 type Replay struct {
-	Files      []LaidFile  // files that must not just lie where they were found
-	Amendments []Amendment // changes to records of the log, ascending
+	Until      LSN         // the first record that is not laid down; zero: all are
+	Files      []LaidFile  // what the log says about where files lie
+	Amendments []Amendment // to records of the log, ascending
+
+	byID      map[FileID]*LaidFile
+	byName    map[string]*LaidFile // by every name it had, without directories
+	temporary map[string]bool
 }
 
 // LaidFile says where a file has to lie when recovery begins.
@@ -12,6 +44,9 @@ type LaidFile struct {
 	Name   string // as the log spells it
 	Dir    string // the data directory, as DB_CONFIG spells it; empty: home, or the log does not say
 	Absent bool   // it must not be there: the log makes it, or it never was
+	Moved  bool   // the log renames, makes or removes it; else it lies right where it was found
+
+	names []string // all it ever had
 }
 
 // Amendment is a change to one record of the log.
@@ -20,48 +55,188 @@ type Amendment struct {
 	Kind AmendmentKind
 }
 
-// AmendmentKind says what is changed in a record.
+// AmendmentKind says what is changed in a record. Lengths and places stay as they are; see LogDecoder.Amend.
 type AmendmentKind int
 
 const (
-	// AmendSkip makes recovery pass over the record, by the flag with which libdb marks records that serve debugging only.
+	// AmendSkip makes recovery pass over the record, by the flag with which libdb marks records that are there for debugging only.
 	AmendSkip AmendmentKind = iota
-	// AmendRedo is for __fop_file_remove: it names a nested transaction that does not exist, so that recovery can't come to think of the
-	// rename as done.
+	// AmendRedo is for __fop_file_remove: it names a nested transaction that does not exist, so that recovery can't take the rename for done.
 	AmendRedo
 )
 
-// Replay plans the replay of the log added so far over copies of files that were found at or after the LSN copied.
-func (h *History) Replay(copied LSN) Replay {
-	var p Replay
+// QueueError is a queue with extents that no recovery can follow, because it was made and renamed in one transaction.
+type QueueError struct {
+	LSN  LSN
+	Name string
+}
+
+func (e *QueueError) Error() string {
+	return fmt.Sprintf("queue %s, which has extents, was made and renamed in one transaction at %s: recovery can't follow that", e.Name, e.LSN)
+}
+
+// Replay plans the replay of the log added so far over copies of files that began to be taken when the log ended at copied: at least one stage, in
+// order. An earlier LSN is allowed, down to where the log added begins; then what was done in between must be in the log, as it is except for
+// DB_TXN_BULK. The error is a *QueueError.
+func (h *History) Replay(copied LSN) ([]*Replay, error) {
+	var stages []*Replay
+	state := &replayState{copied: copied, placed: map[*fileChange]bool{}}
+	found := state
+	for _, cut := range h.queueMoves(copied) {
+		if err := cut.check(); err != nil {
+			return nil, err
+		}
+		stages = append(stages, h.stage(state, found, cut.at))
+		found = &replayState{copied: cut.at, placed: state.placed}
+		state = state.after(cut)
+	}
+	return append(stages, h.stage(state, found, LSN{})), nil
+}
+
+// replayState is the point at which files are.
+type replayState struct {
+	copied LSN                  // transactions committed before are in the files
+	placed map[*fileChange]bool // and so are these changes
+}
+
+func (s *replayState) after(cut queueCut) *replayState {
+	next := &replayState{copied: cut.at, placed: maps.Clone(s.placed)}
+	for _, c := range cut.changes {
+		next.placed[c] = true
+	}
+	return next
+}
+
+func (s *replayState) has(c *fileChange) bool {
+	return s.placed[c] || !c.commit.IsZero() && c.commit.Before(s.copied)
+}
+
+// stage plans one stage, with the log up to until. The files are to be placed as in state, and are found as in found.
+func (h *History) stage(state, found *replayState, until LSN) *Replay {
+	p := &Replay{Until: until, byID: map[FileID]*LaidFile{}, byName: map[string]*LaidFile{}, temporary: h.temporary}
 	for _, op := range h.ops {
-		happens := op.prepared || !op.commit.IsZero() && !op.commit.Before(copied)
 		switch {
-		case !happens:
+		case !until.IsZero() && !op.lsn.Before(until):
+		case !op.happens(state.copied, until):
 			p.Amendments = append(p.Amendments, Amendment{op.lsn, AmendSkip})
 		case op.kind == typeFileRemove:
 			p.Amendments = append(p.Amendments, Amendment{op.lsn, AmendRedo})
 		}
 	}
-	for _, f := range h.sorted() {
-		if laid, ok := f.laid(copied); ok {
-			p.Files = append(p.Files, laid)
-		}
+	files := h.sorted()
+	for _, f := range files {
+		p.Files = append(p.Files, f.laid(state))
 	}
+	p.index(files, found)
 	return p
 }
 
-// laid says where the file has to lie, if the log has anything to say about it.
-func (f *fileLife) laid(copied LSN) (LaidFile, bool) {
-	laid := LaidFile{ID: f.id, Name: f.first, Dir: f.dir, Absent: f.created}
+// laid says where the file has to lie.
+func (f *fileLife) laid(state *replayState) LaidFile {
+	l := LaidFile{ID: f.id, Name: f.first, Moved: len(f.changes) > 0, names: []string{f.first}}
 	for _, c := range f.changes {
-		if !c.commit.Before(copied) {
-			break
+		done := state.has(c)
+		switch {
+		case c.what == changeRemove:
+			l.Absent = l.Absent || done
+			continue
+		case c.what == changeCreate:
+			l.Absent = !done
 		}
-		laid.Absent = c.kind == changeRemove
-		if c.kind != changeRemove {
-			laid.Name, laid.Dir = c.to, c.dir
+		if done || l.Dir == "" {
+			l.Dir = c.dir
+		}
+		if done {
+			l.Name = c.to
+		}
+		l.names = append(l.names, c.from, c.to)
+	}
+	return l
+}
+
+// index makes files findable by id and by name. A name that several files had belongs to the one that is found under it.
+func (p *Replay) index(files []*fileLife, found *replayState) {
+	for i := range p.Files {
+		f := &p.Files[i]
+		p.byID[f.ID] = f
+		for _, name := range f.names {
+			if owner := p.byName[path.Base(name)]; owner == nil || owner.Absent {
+				p.byName[path.Base(name)] = f
+			}
 		}
 	}
-	return laid, true
+	for i, f := range files {
+		if l := f.laid(found); !l.Absent {
+			p.byName[path.Base(l.Name)] = &p.Files[i]
+		}
+	}
+}
+
+// Place says where a copied file has to lie: found is its path relative to the data directory in which it was found, and so is the path returned.
+// id is its file id, or zero for what has none; without the password only the first 12 bytes are known, the rest zero. It says false
+// for a file that must be left out.
+func (p *Replay) Place(found string, id FileID) (place string, ok bool) {
+	if !id.IsZero() {
+		return p.find(id).placeAt(found)
+	}
+	if queue, number, isExtent := cutExtent(found); isExtent {
+		queue, ok = p.byName[path.Base(queue)].placeAt(queue)
+		dir, base := path.Split(queue)
+		return dir + extentPrefix + base + "." + number, ok
+	}
+	return found, !p.temporary[path.Base(found)]
+}
+
+func (p *Replay) find(id FileID) *LaidFile {
+	if f := p.byID[id]; f != nil {
+		return f
+	}
+	const known = 12
+	if !IsZero(id[known:]) {
+		return nil
+	}
+	for i := range p.Files {
+		if bytes.Equal(p.Files[i].ID[:known], id[:known]) {
+			return &p.Files[i]
+		}
+	}
+	return nil
+}
+
+// placeAt is Place for the file itself. A file that the log does not know stays where it was found.
+func (f *LaidFile) placeAt(found string) (place string, ok bool) {
+	switch {
+	case f == nil || !f.Moved:
+		return found, true
+	case f.Absent:
+		return "", false
+	}
+	return f.respell(found), true
+}
+
+// respell gives the file's name relative to the directory to which found is relative. Names in the log are relative to that, or begin further up or down:
+// "data/a.db" in home is "a.db" in the data directory "data".
+func (f *LaidFile) respell(found string) string {
+	to := path.Clean(f.Name)
+	for _, name := range f.names {
+		name = path.Clean(name)
+		if above, ok := strings.CutSuffix(name, found); ok && strings.HasPrefix(to, above) {
+			return strings.TrimPrefix(to, above)
+		}
+		if below, ok := strings.CutSuffix(found, name); ok && (below == "" || strings.HasSuffix(below, "/")) {
+			return below + to
+		}
+	}
+	return path.Join(path.Dir(found), path.Base(to))
+}
+
+// cutExtent splits the path of an extent into its queue's and its number.
+func cutExtent(name string) (queue, number string, ok bool) {
+	dir, base := path.Split(name)
+	rest, ok := strings.CutPrefix(base, extentPrefix)
+	dot := strings.LastIndexByte(rest, '.')
+	if !ok || dot <= 0 {
+		return "", "", false
+	}
+	return dir + rest[:dot], rest[dot+1:], true
 }
