@@ -98,6 +98,13 @@ func Explain(err error, known *atomic.Bool, get func() error) error {
 	return better
 }
 
+// MayWantChecksum reports whether an upload was refused as AWS refuses one without a checksum header to a bucket whose objects are locked. S3
+// has no code for that alone, so it may be something else as well.
+func MayWantChecksum(err error) bool {
+	e, ok := errors.AsType[*ServerError](err)
+	return ok && e.Status == http.StatusBadRequest && e.Code == "InvalidRequest"
+}
+
 // kinds of S3's error codes, and of the dialects of MinIO and versitygw. Where a code is missing the HTTP status decides.
 var kinds = map[string]remote.Kind{
 	"NoSuchKey": remote.NotFound, "NotFound": remote.NotFound, "NoSuchVersion": remote.NotFound,

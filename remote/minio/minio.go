@@ -1,13 +1,16 @@
 // Package minio is the driver for S3 and its like on minio-go, the client with the widest range of proven servers.
 //
 // What is particular: one PUT per object whatever its size, its payload hash the SHA-256 that the caller gives (computed first
-// if none is given and the connection is plain HTTP). The client's own retries are off, since remote.Bucket retries. Credentials come from
+// if none is given and the connection is plain HTTP). A bucket whose objects are locked wants a checksum besides: it gets an MD5 from its
+// first refusal on. The client's own retries are off, since remote.Bucket retries. Credentials come from
 // the AWS SDK's chain, not minio-go's, so both drivers obey the same environment and files.
 package minio
 
 import (
 	"context"
+	"crypto/md5"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -31,6 +34,7 @@ type driver struct {
 	bucket string
 	plain  bool        // HTTP without TLS
 	known  atomic.Bool // the bucket exists
+	sums   atomic.Bool // the bucket wants a checksum with every object
 }
 
 // New makes a driver. It doesn't talk to the store yet.
@@ -67,6 +71,20 @@ func (d *driver) Classify(err error) remote.Kind { return awsconf.Classify(err) 
 
 // Put implements remote.Driver.
 func (d *driver) Put(ctx context.Context, key string, body io.ReaderAt, size int64, opt remote.PutOptions) error {
+	summed := d.sums.Load()
+	err := d.put(ctx, key, body, size, opt, summed)
+	if summed || !awsconf.MayWantChecksum(err) {
+		return err
+	}
+	better := d.put(ctx, key, body, size, opt, true)
+	if awsconf.MayWantChecksum(better) {
+		return err // that was not it
+	}
+	d.sums.Store(true)
+	return better
+}
+
+func (d *driver) put(ctx context.Context, key string, body io.ReaderAt, size int64, opt remote.PutOptions, summed bool) error {
 	ctx, x := awsconf.Watch(ctx)
 	options := minio.PutObjectOptions{ContentType: opt.ContentType, DisableContentSha256: true, DisableMultipart: true}
 	if opt.IfAbsent {
@@ -76,8 +94,23 @@ func (d *driver) Put(ctx context.Context, key string, body io.ReaderAt, size int
 	if err != nil {
 		return err
 	}
-	_, err = d.core.PutObject(ctx, d.bucket, key, io.NewSectionReader(body, 0, size), size, "", hash, options)
+	contentMD5 := ""
+	if summed {
+		if contentMD5, err = md5Of(body, size); err != nil {
+			return err
+		}
+	}
+	_, err = d.core.PutObject(ctx, d.bucket, key, io.NewSectionReader(body, 0, size), size, contentMD5, hash, options)
 	return d.result(ctx, x, err)
+}
+
+// md5Of is the one checksum that minio-go sends as a header without a trailer.
+func md5Of(body io.ReaderAt, size int64) (string, error) {
+	h := md5.New()
+	if _, err := io.Copy(h, io.NewSectionReader(body, 0, size)); err != nil {
+		return "", &remote.SourceError{Err: err}
+	}
+	return base64.StdEncoding.EncodeToString(h.Sum(nil)), nil
 }
 
 // payloadHash is what the signature covers; "" leaves the body out of it.

@@ -46,6 +46,7 @@ func RunS3(t *testing.T, start func(testing.TB) *Server, open OpenS3) {
 		{"slow", s.slow},
 		{"TLS", s.tls},
 		{"payload hash", s.payloadHash},
+		{"locked objects", s.locked},
 		{"server killed", s.killed},
 	}
 	for _, test := range tests {
@@ -434,6 +435,26 @@ func (s *s3suite) payloadHash(t *testing.T) {
 			t.Errorf("sent %d: %+v", len(seen), seen)
 		}
 	}
+}
+
+// locked answers as AWS does in a bucket whose objects are locked: uploads need a checksum in a header.
+func (s *s3suite) locked(t *testing.T) {
+	b, p := s.behind(t, 0, remote.Options{RetryFor: -1})
+	p.Inject(func(r *http.Request) (f Fault) {
+		if r.Method == http.MethodPut && r.Header.Get("Content-Md5") == "" && r.Header.Get("X-Amz-Checksum-Sha256") == "" {
+			f = Fault{Status: http.StatusBadRequest, Code: "InvalidRequest",
+				Message: "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"}
+		}
+		return f
+	})
+	for _, key := range []string{"first", "second"} {
+		put(t, b, key, random(1000), remote.PutOptions{IfAbsent: true})
+	}
+	if n := len(p.Seen()); n != 3 {
+		t.Errorf("%d requests for two objects, of which only the first needs a second try", n)
+	}
+	p.Inject(nil)
+	read(t, b, "second", 0, -1)
 }
 
 type countingBody struct {

@@ -3,11 +3,13 @@
 // What is particular: the SDK's retries and its retry token bucket are off, since remote.Bucket retries. An object is
 // one PutObject whose payload hash is the SHA-256 that the caller gives, so nothing is hashed twice, no trailing checksum is
 // sent in chunks, which many S3-compatible stores don't take, and the store refuses what arrives damaged. Without a given hash the body is hashed first over plain HTTP;
-// over TLS it goes unsigned. Checksums that the SDK adds and verifies on its own are limited to where S3 requires them.
+// over TLS it goes unsigned. Checksums that the SDK adds and verifies on its own are limited to where S3 requires them. A bucket whose objects are
+// locked requires one with every upload: it gets it from its first refusal on, as a header.
 package s3
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -35,6 +37,7 @@ type driver struct {
 	client *s3.Client
 	bucket string
 	known  atomic.Bool // the bucket exists
+	sums   atomic.Bool // the bucket wants a checksum with every object
 }
 
 // New makes a driver. It doesn't talk to the store yet.
@@ -65,6 +68,20 @@ func (d *driver) Classify(err error) remote.Kind { return awsconf.Classify(err) 
 
 // Put implements remote.Driver.
 func (d *driver) Put(ctx context.Context, key string, body io.ReaderAt, size int64, opt remote.PutOptions) error {
+	summed := d.sums.Load()
+	err := d.put(ctx, key, body, size, opt, summed)
+	if summed || !opt.HasSHA256 || !awsconf.MayWantChecksum(err) {
+		return err
+	}
+	better := d.put(ctx, key, body, size, opt, true)
+	if awsconf.MayWantChecksum(better) {
+		return err // that was not it
+	}
+	d.sums.Store(true)
+	return better
+}
+
+func (d *driver) put(ctx context.Context, key string, body io.ReaderAt, size int64, opt remote.PutOptions, summed bool) error {
 	ctx, x := awsconf.Watch(ctx)
 	in := &s3.PutObjectInput{
 		Bucket: &d.bucket, Key: &key,
@@ -76,6 +93,9 @@ func (d *driver) Put(ctx context.Context, key string, body io.ReaderAt, size int
 	}
 	if opt.IfAbsent {
 		in.IfNoneMatch = aws.String("*")
+	}
+	if summed && opt.HasSHA256 {
+		in.ChecksumSHA256 = aws.String(base64.StdEncoding.EncodeToString(opt.SHA256[:]))
 	}
 	var options []func(*s3.Options)
 	if opt.HasSHA256 {
