@@ -27,7 +27,7 @@ deps:
 	@.ci/deps
 
 build: deps
-	CGO_ENABLED=1 $(GO) build -trimpath -o bin/bdbvault ./cmd/bdbvault
+	CGO_ENABLED=1 $(GO) build -o bin/bdbvault ./cmd/bdbvault
 
 demo: build
 	@CGO_ENABLED=1 $(GO) build -o bin/dbworkload ./localenv/envtest/dbworkload
