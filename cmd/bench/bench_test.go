@@ -167,6 +167,18 @@ func TestFileSystemOf(t *testing.T) {
 	}
 }
 
+func TestPrograms(t *testing.T) {
+	found := programs{"restic": "/usr/bin/restic", "tar": "/usr/bin/tar", "zstd": "/usr/bin/zstd"}
+	for tool, want := range map[string]string{toolVault: "", toolForce: "", toolTar: "awscli", toolRclone + nothingNew: "rclone"} {
+		if got := strings.Join(found.lacks(tool), " "); got != want {
+			t.Errorf("%s lacks %q, want %q", tool, got, want)
+		}
+	}
+	if got := versionLine("bdbvault", "bdbvault  0.1.0\nlibdb 5.3.28\n"); got != "bdbvault: 0.1.0" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestPages(t *testing.T) {
 	if got := changed([][]uint64{{1, 2, 3}, {4}}, [][]uint64{{1, 9, 3}, {4, 5}}); got != 0.4 {
 		t.Errorf("share of changed pages %v", got)

@@ -112,8 +112,7 @@ func (b *bench) versions(ctx context.Context) (lines []string) {
 		if err != nil {
 			out = []byte("version unknown: " + err.Error())
 		}
-		first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		lines = append(lines, fmt.Sprintf("%s: %s", name, strings.Trim(first, "* ")))
+		lines = append(lines, versionLine(name, string(out)))
 	}
 	add("bdbvault", b.bin, "version")
 	for _, p := range append(append([]program{}, optional...), required[:1]...) {
@@ -122,6 +121,16 @@ func (b *bench) versions(ctx context.Context) (lines []string) {
 		}
 	}
 	return append(lines, "MinIO: "+b.store.version(ctx))
+}
+
+// versionLine is the first line of what a program says, after the program's name.
+func versionLine(name, text string) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	words := strings.Fields(strings.Trim(first, "* "))
+	if len(words) > 1 && words[0] == name {
+		words = words[1:]
+	}
+	return name + ": " + strings.Join(words, " ")
 }
 
 // vault is a bdbvault command on a bucket.
