@@ -69,8 +69,9 @@ func (c *checker) log(files []bdb.HistoryFile) {
 
 // mustExist looks the name up as libdb would.
 func (c *checker) mustExist(f *bdb.HistoryFile) {
+	name, _ := c.story.relative(f.Name)
 	for _, d := range c.dirs {
-		at := path.Join(d, f.Name)
+		at := path.Join(d, name)
 		found, ok := c.home.at[at]
 		if !ok {
 			continue

@@ -19,9 +19,10 @@ import (
 // story is what the log that was laid down says, as far as a restore has to know it before recovery.
 type story struct {
 	history *bdb.History
+	at      place
+	home    string // on the source
 	start   bdb.LSN
-	end     bdb.LSN // just after the last whole record
-	marks   []bdb.Checkpoint
+	end     bdb.LSN   // just after the last whole record
 	last    time.Time // of the last commit
 	commits int64
 
@@ -30,26 +31,29 @@ type story struct {
 	names   map[bdb.FileID][]string // every name by which the log knows a file
 }
 
-// readStory walks the log in the target.
-func readStory(ctx context.Context, dir string, first uint32, key *bdb.Key) (*story, error) {
+func newStory(at place, m *manifest.Manifest) *story {
+	return &story{
+		history: bdb.NewHistory(), at: at, home: m.Home, start: bdb.LSN{File: m.NeededFrom.File},
+		dirs: map[string]bool{}, folders: map[string]bool{}, names: map[bdb.FileID][]string{},
+	}
+}
+
+// read walks the log in the target.
+func (s *story) read(ctx context.Context, dir string, key *bdb.Key) error {
 	log, err := localenv.OpenLogDir(ctx, dir, key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer log.Close() // only read
-	s := &story{history: bdb.NewHistory(), start: bdb.LSN{File: first}, dirs: map[string]bool{}, folders: map[string]bool{}, names: map[bdb.FileID][]string{}}
 	s.end, err = log.Walk(ctx, s.start, s.add)
 	var damage *localenv.LogDamage
 	if errors.As(err, &damage) {
 		err = fmt.Errorf("%w: %w", err, manifest.ErrDamaged)
 	}
-	return s, err
+	return err
 }
 
 func (s *story) add(r *bdb.Record) error {
-	if c, ok := r.Checkpoint(); ok {
-		s.marks = append(s.marks, c)
-	}
 	if c, ok := r.Commit(); ok && !c.Abort {
 		s.last = c.Time
 		s.commits++
@@ -63,58 +67,62 @@ func (s *story) add(r *bdb.Record) error {
 // lookAt looks at all names in a record: recovery will open, make, rename and remove files by them.
 func (s *story) lookAt(r *bdb.Record) error {
 	if g, ok := r.Register(); ok && !g.InMemory() {
-		s.call(g.ID, g.Name)
-		return s.name(r.LSN, "", g.Name)
+		return s.name(r.LSN, g.ID, "", g.Name)
 	}
 	if c, ok := r.FileCreate(); ok {
-		return s.made(r.LSN, c.Dir, c.Name)
+		return s.made(r.LSN, bdb.FileID{}, c.Dir, c.Name)
 	}
 	if n, ok := r.FileRename(); ok {
-		s.call(n.ID, n.From)
-		s.call(n.ID, n.To)
-		return errors.Join(s.name(r.LSN, n.Dir, n.From), s.made(r.LSN, n.Dir, n.To))
+		return errors.Join(s.name(r.LSN, n.ID, n.Dir, n.From), s.made(r.LSN, n.ID, n.Dir, n.To))
 	}
 	if w, ok := r.FileWrite(); ok {
-		return s.name(r.LSN, w.Dir, w.Name)
+		return s.name(r.LSN, bdb.FileID{}, w.Dir, w.Name)
 	}
 	if m, ok := r.FileRemove(); ok {
-		s.call(m.ID, m.Name)
-		return s.name(r.LSN, "", m.Name)
+		return s.name(r.LSN, m.ID, "", m.Name)
 	}
 	if v, ok := r.FileVacated(); ok {
-		return s.name(r.LSN, "", v.Name)
+		return s.name(r.LSN, bdb.FileID{}, "", v.Name)
 	}
 	return nil
-}
-
-func (s *story) call(id bdb.FileID, name string) {
-	if name = path.Clean(name); !slices.Contains(s.names[id], name) {
-		s.names[id] = append(s.names[id], name)
-	}
 }
 
 // made notes that recovery may have to make a file.
-func (s *story) made(lsn bdb.LSN, dir, name string) error {
-	if err := s.name(lsn, dir, name); err != nil {
+func (s *story) made(lsn bdb.LSN, id bdb.FileID, dir, name string) error {
+	if err := s.name(lsn, id, dir, name); err != nil {
 		return err
 	}
-	s.folders[path.Join(path.Clean(dir), path.Dir(name))] = true
+	dir, _ = s.relative(dir)
+	if filepath.IsAbs(name) {
+		dir = "."
+	}
+	name, _ = s.relative(name)
+	s.folders[path.Join(dir, path.Dir(name))] = true
 	return nil
 }
 
-// name refuses what would lead recovery out of the target. An absolute name leads it into the source.
-func (s *story) name(lsn bdb.LSN, dir, name string) error {
-	if dir != "" {
-		s.dirs[dir] = true
+// relative makes what a record names relative to home; what belongs to no file is home itself.
+func (s *story) relative(p string) (rel, problem string) {
+	if p == "" {
+		return ".", ""
 	}
-	for _, p := range []string{dir, name} {
-		switch {
-		case p == "":
-		case filepath.IsAbs(p):
-			return &NameError{Name: p, LSN: lsn, Problem: "recovery would work on that very file or directory, which is the source's"}
-		case !filepath.IsLocal(p):
-			return &NameError{Name: p, LSN: lsn, Problem: "it lies outside the home"}
-		}
+	return s.at.relative(p, s.home)
+}
+
+// name notes a file's name, unless it would lead recovery out of the target.
+func (s *story) name(lsn bdb.LSN, id bdb.FileID, dir, name string) error {
+	rel, problem := s.relative(name)
+	if problem != "" {
+		return &NameError{Name: name, LSN: lsn, Problem: problem}
+	}
+	if name := path.Clean(rel); !id.IsZero() && !slices.Contains(s.names[id], name) {
+		s.names[id] = append(s.names[id], name)
+	}
+	if rel, problem = s.relative(dir); problem != "" {
+		return &NameError{Name: dir, LSN: lsn, Problem: problem}
+	}
+	if dir != "" {
+		s.dirs[rel] = true
 	}
 	return nil
 }

@@ -12,12 +12,63 @@ import (
 
 // layout says where in the target the directories of the environment go. All paths are clean, relative and with slashes.
 type layout struct {
+	at     place
 	dirs   []string // for each of Manifest.Dirs
 	logDir string
 	extra  []string // further directories that DB_CONFIG names and that need not hold anything
 
-	search []string // data directories as DB_CONFIG spells them, in the order in which libdb searches
+	search []string // data directories as DB_CONFIG spells them, but none absolute, in the order in which libdb searches
 	create string   // the one that new databases go to; "": home
+}
+
+// place is the target as absolute paths: as it was asked for, and with symbolic links resolved.
+type place []string
+
+// resolve finds out where dir is, which need not exist.
+func resolve(dir string) (place, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	for above, rest := abs, ""; ; {
+		if real, err := filepath.EvalSymlinks(above); err == nil {
+			return place{abs, filepath.Join(real, rest)}, nil
+		}
+		if filepath.Dir(above) == above {
+			return place{abs}, nil
+		}
+		above, rest = filepath.Dir(above), filepath.Join(filepath.Base(above), rest)
+	}
+}
+
+// relative makes a path of the environment relative to home, or says why it must not be used. An absolute one is harmless where it leads
+// into the target: then the environment comes back to where it was.
+func (at place) relative(p, home string) (rel, problem string) {
+	if !filepath.IsAbs(p) {
+		if !filepath.IsLocal(p) || strings.ContainsRune(p, 0) {
+			return "", "it lies outside the home"
+		}
+		return p, ""
+	}
+	p = filepath.Clean(p)
+	for _, dir := range at {
+		if rel, ok := within(p, dir); ok {
+			return rel, ""
+		}
+	}
+	problem = "an absolute path leads to the files of the source, not to those restored"
+	if _, ok := within(p, home); ok {
+		problem += "; restored to " + home + ", where it was, the environment could use it"
+	}
+	return "", problem
+}
+
+// within makes p relative to a directory above it.
+func within(p, dir string) (rel string, ok bool) {
+	if p == dir {
+		return ".", true
+	}
+	return strings.CutPrefix(p, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // dirSettings are the settings of DB_CONFIG that name a directory.
@@ -26,57 +77,62 @@ var dirSettings = []string{
 }
 
 // newLayout refuses directories outside the home: what is laid down there would be someone else's, as a rule the source's.
-func newLayout(m *manifest.Manifest) (*layout, error) {
-	l := &layout{}
+func newLayout(m *manifest.Manifest, at place) (*layout, error) {
+	l := &layout{at: at}
 	if m.DBConfig != nil {
-		if err := l.config(localenv.ParseConfig(*m.DBConfig)); err != nil {
+		if err := l.config(localenv.ParseConfig(*m.DBConfig), m.Home); err != nil {
 			return nil, err
 		}
 	}
 	for _, d := range m.Dirs {
-		p, problem := inHome(d.Name)
+		p, problem := l.dir(d.Name, m.Home)
 		if problem != "" {
 			return nil, &ConfigError{Text: "data directory " + d.Name, Problem: problem}
 		}
-		l.dirs = append(l.dirs, p)
+		l.dirs = append(l.dirs, path.Clean(p))
 	}
-	p, problem := inHome(m.LogDir)
+	p, problem := l.dir(m.LogDir, m.Home)
 	if problem != "" {
 		return nil, &ConfigError{Text: "log directory " + m.LogDir, Problem: problem}
 	}
-	l.logDir = p
-	return l, nil
+	l.logDir = path.Clean(p)
+	return l, l.checkNames(m)
 }
 
-func (l *layout) config(c localenv.Config) error {
-	for _, s := range c.Settings {
-		if len(s.Args) == 0 {
-			continue
+// checkNames refuses files that would stand in our own way.
+func (l *layout) checkNames(m *manifest.Manifest) error {
+	for i := range m.Files {
+		if at := l.file(&m.Files[i]); strings.HasPrefix(at, MarkerName) {
+			return &NameError{Name: at, Problem: "the name is reserved"}
 		}
-		if !slices.Contains(dirSettings, s.Name) {
-			continue
-		}
-		p, problem := inHome(s.Args[0])
-		if problem != "" {
-			return &ConfigError{Line: s.Line, Text: s.Name + " " + s.Args[0], Problem: problem}
-		}
-		l.extra = append(l.extra, p)
 	}
-	l.search, l.create = c.DataDirs, c.CreateDir
 	return nil
 }
 
-// inHome turns a directory as an environment spells it into a path below the target, or says why there is none.
-func inHome(dir string) (clean, problem string) {
-	switch {
-	case dir == "":
-		return ".", ""
-	case filepath.IsAbs(dir):
-		return "", "an absolute path would point the restored environment at the files of the source"
-	case !filepath.IsLocal(dir) || strings.ContainsRune(dir, 0):
-		return "", "it lies outside the home"
+func (l *layout) config(c localenv.Config, home string) error {
+	for _, s := range c.Settings {
+		if len(s.Args) == 0 || !slices.Contains(dirSettings, s.Name) {
+			continue
+		}
+		p, problem := l.dir(s.Args[0], home)
+		if problem != "" {
+			return &ConfigError{Line: s.Line, Text: s.Name + " " + s.Args[0], Problem: problem}
+		}
+		l.extra = append(l.extra, path.Clean(p))
 	}
-	return path.Clean(dir), ""
+	for _, d := range c.DataDirs {
+		p, _ := l.dir(d, home)
+		l.search = append(l.search, p)
+	}
+	l.create, _ = l.dir(c.CreateDir, home)
+	return nil
+}
+
+func (l *layout) dir(d, home string) (rel, problem string) {
+	if d == "" {
+		return ".", ""
+	}
+	return l.at.relative(d, home)
 }
 
 // file is the place of one of the manifest's files.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"bdbvault/localenv/bdb"
@@ -163,8 +164,12 @@ func newRestorer(repo *repository.Repository, plan *Plan, opt Options) (*restore
 	if err := plan.checkEnd(); err != nil {
 		return nil, err
 	}
+	at, err := resolve(opt.To)
+	if err != nil {
+		return nil, err
+	}
 	m := plan.Manifest
-	lay, err := newLayout(m)
+	lay, err := newLayout(m, at)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +180,7 @@ func newRestorer(repo *repository.Repository, plan *Plan, opt Options) (*restore
 	r.logs = &logs{repo: repo, plan: plan, dir: lay.logDir, key: r.key, progress: opt.Progress, damage: &r.damage}
 	r.result = &Result{
 		Environment: plan.Environment, Backup: plan.Backup, Timeline: plan.Timeline, End: plan.End, EndTime: plan.EndTime,
-		Files: len(m.Files), Bytes: m.Bytes(), LogBytes: plan.LogBytes, Notes: plan.Notes,
+		Files: len(m.Files), Bytes: m.Bytes(), LogBytes: plan.LogBytes, Notes: slices.Clone(plan.Notes),
 	}
 	return r, nil
 }
@@ -259,8 +264,8 @@ func (r *restorer) log(ctx context.Context) error {
 	if err := r.logs.run(ctx); err != nil {
 		return err
 	}
-	var err error
-	r.story, err = readStory(ctx, r.t.path(r.lay.logDir), r.m.NeededFrom.File, r.key)
+	r.story = newStory(r.lay.at, r.m)
+	err := r.story.read(ctx, r.t.path(r.lay.logDir), r.key)
 	if errors.Is(err, manifest.ErrDamaged) {
 		r.damage.log("log", err)
 		return r.damage.err(r.plan.Backup)

@@ -63,7 +63,7 @@ func TestLayout(t *testing.T) {
 		{"\n\nset_data_dir m\nset_metadata_dir /m\n", 4},
 	} {
 		m := &manifest.Manifest{DBConfig: &c.config, Dirs: []manifest.Dir{{Name: "."}}, LogDir: "."}
-		_, err := newLayout(m)
+		_, err := newLayout(m, nil)
 		var refused *ConfigError
 		if errors.As(err, &refused) != (c.line > 0) || refused != nil && refused.Line != c.line {
 			t.Errorf("%q: %v, want line %d refused", c.config, err, c.line)
@@ -71,41 +71,42 @@ func TestLayout(t *testing.T) {
 	}
 	for _, dir := range []string{"/etc", "..", "x/../../y"} {
 		m := &manifest.Manifest{Dirs: []manifest.Dir{{Name: "."}, {Name: dir}}, LogDir: "."}
-		if _, err := newLayout(m); err == nil {
+		if _, err := newLayout(m, nil); err == nil {
 			t.Errorf("data directory %s was taken", dir)
 		}
 		m = &manifest.Manifest{Dirs: []manifest.Dir{{Name: "."}}, LogDir: dir}
-		if _, err := newLayout(m); err == nil {
+		if _, err := newLayout(m, nil); err == nil {
 			t.Errorf("log directory %s was taken", dir)
 		}
 	}
 }
 
 func TestNamesOfTheLog(t *testing.T) {
-	s := &story{dirs: map[string]bool{}, folders: map[string]bool{}, names: map[bdb.FileID][]string{}}
+	s := newStory(place{"/srv/to", "/mnt/to"}, &manifest.Manifest{Home: "/srv/home"})
 	for _, c := range []struct {
 		dir, name string
 		ok        bool
 	}{
 		{"", "a.db", true}, {"data", "sub/a.db", true}, {"./data", "a.db", true}, {"", "..a", true},
+		{"", "/srv/to/abs/a.db", true}, {"/mnt/to/dir", "a.db", true}, {"", "/srv/total/a.db", false},
 		{"", "/srv/home/a.db", false}, {"/srv/data", "a.db", false}, {"", "../a.db", false}, {"..", "a.db", false}, {"data", "x/../../a.db", false},
 	} {
-		err := s.made(bdb.LSN{File: 1, Offset: 28}, c.dir, c.name)
+		err := s.made(bdb.LSN{File: 1, Offset: 28}, bdb.FileID{1}, c.dir, c.name)
 		var name *NameError
 		if (err == nil) != c.ok || errors.As(err, &name) == c.ok {
 			t.Errorf("%q in %q: %v", c.name, c.dir, err)
 		}
 	}
-	if want := map[string]bool{".": true, "data": true, "data/sub": true}; !reflect.DeepEqual(s.folders, want) {
+	if want := map[string]bool{".": true, "data": true, "data/sub": true, "abs": true, "dir": true}; !reflect.DeepEqual(s.folders, want) {
 		t.Errorf("folders %v, want %v", s.folders, want)
 	}
 }
 
 func TestSearchDirs(t *testing.T) {
 	id := func(b byte) bdb.FileID { return bdb.FileID{b} }
-	s := &story{dirs: map[string]bool{"made": true, "./data": true}, names: map[bdb.FileID][]string{
-		id(1): {"a.db"}, id(2): {"b.db", "b2.db"}, id(3): {"sub/c.db"},
-	}}
+	s := newStory(nil, &manifest.Manifest{})
+	s.dirs = map[string]bool{"made": true, "./data": true}
+	s.names = map[bdb.FileID][]string{id(1): {"a.db"}, id(2): {"b.db", "b2.db"}, id(3): {"sub/c.db"}}
 	m := &manifest.Manifest{Files: []manifest.File{
 		{Path: "data/a.db", FileID: id(1)}, {Path: "unsaid/b2.db", FileID: id(2)}, {Path: "sub/c.db", FileID: id(3)}, {Path: "copy/d.db", FileID: id(4)},
 	}}
