@@ -55,6 +55,10 @@ func (op *fileOp) happens(copied, until LSN) bool {
 	return !op.commit.Before(copied) && (until.IsZero() || op.commit.Before(until))
 }
 
+// keeps tells that the operation is the removal of a file which a prepared transaction has renamed away: recovery would remove it for good,
+// although the transaction may still be aborted.
+func (op *fileOp) keeps() bool { return op.prepared && op.commit.IsZero() && op.kind == typeRemove }
+
 // fileTxn is a transaction under way.
 type fileTxn struct {
 	ops      []*fileOp
@@ -87,7 +91,8 @@ type fileLife struct {
 	changes     []*fileChange // all of them, committed or not
 	placeholder bool
 	inMemory    bool
-	firstSeen   LSN
+	called      string // the name by which it was last opened
+	calledAt    LSN
 	lastSeen    LSN
 	lastOpen    LSN
 }
@@ -150,7 +155,7 @@ func (h *History) txn(id uint32) *fileTxn {
 func (h *History) file(id FileID, name string, at LSN) *fileLife {
 	f := h.files[id]
 	if f == nil {
-		f = &fileLife{id: id, first: name, firstSeen: at}
+		f = &fileLife{id: id, first: name}
 		h.files[id] = f
 	}
 	f.lastSeen = at
@@ -166,6 +171,9 @@ func (h *History) addRegister(r *Record) bool {
 	f.inMemory = f.inMemory || g.InMemory()
 	if g.Op != RegisterClose && g.Op != RegisterRecoveryClose {
 		f.lastOpen = r.LSN
+	}
+	if g.Op == RegisterOpen || g.Op == RegisterOpenExclusive {
+		f.called, f.calledAt = g.Name, r.LSN // other records have the name that the handle was opened by
 	}
 	return true
 }

@@ -1,5 +1,7 @@
 package bdb
 
+import "path"
+
 // FileState says what the log makes of a file.
 type FileState string
 
@@ -14,7 +16,7 @@ const (
 type HistoryFile struct {
 	ID       FileID
 	State    FileState
-	Name     string // as the log spells it: relative to a data directory, or absolute. Of a file that is gone: the last it had
+	Name     string // as the log spells it: relative to a data directory, or absolute. Of a file that is gone: the last it had. A name that it got without a transaction counts if it was opened under it
 	Dir      string // the data directory, as DB_CONFIG spells it; empty: home, or the log does not say
 	Created  LSN    // where it was made; zero: it was there before the log added
 	Removed  LSN
@@ -22,7 +24,8 @@ type HistoryFile struct {
 	LastOpen LSN             // the last record that tells that it was open
 	LastSeen LSN             // the last record that names it
 
-	createdBy LSN // the commit
+	createdBy  LSN // the commit
+	lastChange LSN
 }
 
 // HistoryRename is a committed rename of a file.
@@ -37,7 +40,7 @@ func (f *HistoryFile) Remade(copied LSN) bool {
 }
 
 // Files are the files that the log added so far knows, by id, as recovery must leave them: what transactions did that were not committed is
-// undone. Files that were removed or renamed without a transaction are still what they were before, because the log does not know.
+// undone. The log does not know of files that were removed without a transaction.
 func (h *History) Files() []HistoryFile {
 	var files []HistoryFile
 	for _, f := range h.sorted() {
@@ -49,14 +52,20 @@ func (h *History) Files() []HistoryFile {
 func (f *fileLife) outcome() HistoryFile {
 	o := HistoryFile{ID: f.id, State: FileExists, Name: f.first, LastOpen: f.lastOpen, LastSeen: f.lastSeen}
 	doubt := false
+	pending := map[string]bool{}
 	for _, c := range f.changes {
 		if c.what == changeCreate {
 			o.Created, o.State = c.lsn, FileUndone
 		}
 		doubt = doubt || c.prepared
-		if !c.commit.IsZero() {
+		if c.commit.IsZero() {
+			pending[path.Base(c.to)] = true
+		} else {
 			o.apply(c)
 		}
+	}
+	if o.lastChange.Before(f.calledAt) && !pending[path.Base(f.called)] && path.Base(f.called) != path.Base(o.Name) {
+		o.Name = f.called
 	}
 	if doubt {
 		o.State = FileInDoubt
@@ -65,6 +74,7 @@ func (f *fileLife) outcome() HistoryFile {
 }
 
 func (o *HistoryFile) apply(c *fileChange) {
+	o.lastChange = c.commit
 	switch c.what {
 	case changeCreate:
 		o.State, o.createdBy = FileExists, c.commit

@@ -117,7 +117,7 @@ func (h *History) stage(state, found *replayState, until LSN) *Replay {
 	for _, op := range h.ops {
 		switch {
 		case !until.IsZero() && !op.lsn.Before(until):
-		case !op.happens(state.copied, until):
+		case !op.happens(state.copied, until), op.keeps():
 			p.Amendments = append(p.Amendments, Amendment{op.lsn, AmendSkip})
 		case op.kind == typeFileRemove:
 			p.Amendments = append(p.Amendments, Amendment{op.lsn, AmendRedo})

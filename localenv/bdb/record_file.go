@@ -1,5 +1,7 @@
 package bdb
 
+import "bytes"
+
 // RegisterOp says why a __dbreg_register record was written.
 type RegisterOp uint32
 
@@ -30,9 +32,16 @@ type Register struct {
 	Encrypted bool
 }
 
-// InMemory reports whether the record is about a database without a file.
+// InMemory reports whether the record is about a database without a file. Where the operation does not tell, the id does: libdb makes it of
+// four random bytes and the beginning of the name.
 func (g *Register) InMemory() bool {
-	return g.Name == "" || g.Op == RegisterPreopen || g.Op == RegisterReopen || g.Op == RegisterReopenExclusive
+	switch {
+	case g.Name == "", g.Op == RegisterPreopen, g.Op == RegisterReopen, g.Op == RegisterReopenExclusive:
+		return true
+	}
+	var id FileID
+	copy(id[4:], g.Name)
+	return bytes.Equal(id[4:], g.ID[4:])
 }
 
 // Register decodes a __dbreg_register record.
