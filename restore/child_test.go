@@ -69,10 +69,7 @@ func TestKilledEverywhere(t *testing.T) {
 	h.FlushLog()
 	p.ship(env.Home)
 	h.Close()
-	want, err := envtest.Dump(env.Home, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := dump(t, env.Home, "")
 	for at := 0; ; at++ {
 		to := filepath.Join(t.TempDir(), "to")
 		if restoreAndDie(t, p.dir, to, at) == nil {
@@ -87,10 +84,7 @@ func TestKilledEverywhere(t *testing.T) {
 		if _, err := p.restoreTo(to, restore.Options{}); err != nil {
 			t.Fatalf("after a kill at step %d: %v", at, err)
 		}
-		got, err := envtest.Dump(to, "")
-		if diff := envtest.Diff(want, got); err != nil || len(diff) > 0 {
-			t.Errorf("after a kill at step %d: %v %v", at, err, diff)
-		}
+		holds(t, want, to, "")
 	}
 }
 
@@ -98,11 +92,20 @@ func TestKilledEverywhere(t *testing.T) {
 func TestEngineDies(t *testing.T) {
 	env, p := small(t)
 	to := filepath.Join(t.TempDir(), "to")
-	opt := restore.Options{}
-	opt.Engine.Executable = []string{"/bin/sh", "-c", "echo no library >&2; kill -SEGV $$"}
-	_, err := p.restoreTo(to, opt)
-	var recovery *restore.RecoveryError
+	dies := restore.Options{}
+	dies.Engine.Executable = []string{"/bin/sh", "-c", "echo no library >&2; kill -SEGV $$"}
 	var child *engine.ChildError
+	if _, err := p.restoreTo(to, dies); !errors.As(err, &child) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := os.Stat(to); !os.IsNotExist(err) {
+		t.Errorf("something was made although the engine does not start: %v", err)
+	}
+
+	once := filepath.Join(t.TempDir(), "once")
+	dies.Engine.Executable = []string{"/bin/sh", "-c", `if mkdir "$0"; then exec "$1" engine; fi; kill -SEGV $$`, once, os.Args[0]}
+	_, err := p.restoreTo(to, dies)
+	var recovery *restore.RecoveryError
 	if !errors.As(err, &recovery) || !errors.As(err, &child) || recovery.End.IsZero() {
 		t.Fatalf("got %v", err)
 	}

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
+	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
 	"bdbvault/localenv/engine"
 	"bdbvault/manifest"
@@ -130,6 +132,9 @@ func Restore(ctx context.Context, repo *repository.Repository, plan *Plan, opt O
 	if err := r.checkPassword(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.checkEngine(ctx); err != nil {
+		return nil, err
+	}
 	r.t, err = openTarget(opt.To, marker{
 		Repository: repo.Info.ID, Environment: plan.Environment, Backup: plan.Backup, Timeline: plan.Timeline, End: plan.End,
 	})
@@ -204,6 +209,15 @@ func (r *restorer) checkPassword(ctx context.Context) error {
 	return nil // anything else shows where it is dealt with
 }
 
+// checkEngine starts the engine once for nothing: that there is none, or none that can do this, had better show now.
+func (r *restorer) checkEngine(ctx context.Context) error {
+	client, err := engine.Start(ctx, r.engineOptions())
+	if err != nil {
+		return fmt.Errorf("start the engine that is to recover: %w", err)
+	}
+	return client.Close()
+}
+
 func (r *restorer) run(ctx context.Context) error {
 	if err := r.step(ctx, stepClaimed); err != nil {
 		return err
@@ -255,7 +269,23 @@ func (r *restorer) data(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.checkConfigFile(); err != nil {
+		return err
+	}
 	return r.step(ctx, stepData)
+}
+
+// checkConfigFile looks into the DB_CONFIG that came as a file: it may have been edited while the backup ran, and it is what everything
+// from here on goes by.
+func (r *restorer) checkConfigFile() error {
+	text, err := r.t.root.ReadFile("DB_CONFIG")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return (&layout{at: r.lay.at}).config(localenv.ParseConfig(string(text)), r.m.Home)
 }
 
 // log lays down the log and reads it.

@@ -52,18 +52,25 @@ func (p *packer) restoreTo(to string, opt restore.Options) (*restore.Result, err
 // same fails the test unless two closed homes hold the same.
 func same(t testing.TB, want, got, password string) {
 	t.Helper()
-	a, err := envtest.Dump(want, password)
+	holds(t, dump(t, want, password), got, password)
+}
+
+func dump(t testing.TB, home, password string) envtest.Contents {
+	t.Helper()
+	c, err := envtest.Dump(home, password)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := envtest.Dump(got, password)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range envtest.Diff(a, b) {
+	return c
+}
+
+// holds fails the test unless a closed home holds what it should, in order.
+func holds(t testing.TB, want envtest.Contents, home, password string) {
+	t.Helper()
+	for _, line := range envtest.Diff(want, dump(t, home, password)) {
 		t.Errorf("first: source, second: restored: %s", line)
 	}
-	if err := envtest.Verify(got, password); err != nil {
+	if err := envtest.Verify(home, password); err != nil {
 		t.Error(err)
 	}
 }
@@ -80,11 +87,19 @@ func TestRestoreShapes(t *testing.T) {
 	h.FlushLog()
 	p.ship(env.Home)
 	h.Close()
-	to := filepath.Join(t.TempDir(), "to")
-	res, err := p.restoreTo(to, restore.Options{})
-	if err != nil {
-		t.Fatal(err)
+	for _, kind := range []string{"libdb", "dbutil"} {
+		t.Run(kind, func(t *testing.T) {
+			opt := restore.Options{Verify: restore.VerifyAlways}
+			opt.Engine.Kind = kind
+			to := filepath.Join(t.TempDir(), "to")
+			res, err := p.restoreTo(to, opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.Verified < 12 || res.Commits == 0 || res.Passes != 1 || res.EndTime.IsZero() {
+				t.Errorf("result %+v", res)
+			}
+			same(t, env.Home, to, "")
+		})
 	}
-	t.Logf("%+v", res)
-	same(t, env.Home, to, "")
 }
