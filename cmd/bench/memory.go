@@ -14,7 +14,8 @@ const (
 	actionRestore = "restore"
 )
 
-// memory takes a first full backup of an environment of a size, and restores it. At the first size the other rows may have done that.
+// memory takes a first full backup of an environment of a size, ships as much log as the other rows do, and restores both. At the first
+// size the other rows may have done that.
 func (b *bench) memory(ctx context.Context, size int64, first bool) (err error) {
 	if first && b.memoryFromOthers(size) {
 		return nil
@@ -29,6 +30,14 @@ func (b *bench) memory(ctx context.Context, size int64, first bool) (err error) 
 	}
 	defer func() { err = errors.Join(err, s.end()) }()
 	if err := b.measure(ctx, s.vault(rowMemory, memoryTool(actionBackup, size), "backup")); err != nil {
+		return err
+	}
+	if _, err := b.env.makeLog(ctx, logToShip); err != nil {
+		return err
+	}
+	ship := s.vault(rowMemory, toolVault, "ship")
+	ship.hidden = true
+	if err := b.measure(ctx, ship); err != nil {
 		return err
 	}
 	return s.restoreVault(ctx, rowMemory, memoryTool(actionRestore, size))

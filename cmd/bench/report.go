@@ -23,8 +23,8 @@ var usual = []column{
 
 func sections(sizes []int64) []section {
 	memory := section{row: rowMemory, title: "Peak memory",
-		text: "The largest resident set of any process; parent and engine's child apart are sampled. Above 4 GiB restore does not verify " +
-			"databases by itself, so the child has less to do.",
+		text: "The largest resident set of any process, in a first full backup and in a restore with 50 MiB of log to replay; parent and " +
+			"engine's child apart are sampled. Above 4 GiB restore does not verify databases by itself, so the child has less to do.",
 		columns: []column{{peak, "peak MiB", inMiB}, {parentPeak, "parent MiB", inMiB}, {childPeak, "engine's child MiB", inMiB}}}
 	for _, size := range sizes {
 		memory.tools = append(memory.tools, memoryTool(actionBackup, size), memoryTool(actionRestore, size))
@@ -55,7 +55,8 @@ func sections(sizes []int64) []section {
 				{requests, "requests", inCount}, {fetched, "fetched MiB", inMiB}, {restored, "restored MiB", inMiB}, {peak, "peak MiB", inMiB}}},
 		{row: rowLive, title: "Live workload during a backup", text: fmt.Sprintf("Commits per second of %d processes that transfer money as fast as "+
 			"they can, with a checkpoint every %v. The equal load is a cat of the same files to /dev/null and a loop that burns the CPU time "+
-			"of the backup and of the store, spread over the backup's wall time. The ratio is the median of those of the rounds.", liveWriters, liveCheckpoint),
+			"of the backup and of the store, spread over the backup's wall time; what the store writes to the same disk has no counterpart "+
+			"in it. The ratio is the median of those of the rounds.", liveWriters, liveCheckpoint),
 			tools: []string{liveAlone, liveBackup, liveLoad},
 			columns: []column{{commits, "commits per second", inRate}, {wall, "during s", inSeconds},
 				{burnt, "CPU burnt of due %", inPercent}, {ratio, "ratio to equal load", inRatio}}},
