@@ -50,6 +50,7 @@ func (c *call) password() (string, error) {
 	given := c.IsSet(flagPassword)
 	file := c.String(flagPasswordFile)
 	variable, inVariable := os.LookupEnv(passwordVariable)
+	os.Unsetenv(passwordVariable) // no child needs it there
 	switch {
 	case given && file != "":
 		return "", usagef("give -P or --password-file, not both")
