@@ -253,6 +253,15 @@ func (l *logs) firstRecord(ctx context.Context) ([]byte, error) {
 	return w.head, err
 }
 
+// checkFirst reads all of what firstRecord read the beginning of, up to the checksum at its end.
+func (l *logs) checkFirst(ctx context.Context) error {
+	_, err := l.repo.CopySegment(ctx, l.plan.Environment, l.plan.Cover.Segments[0], io.Discard)
+	return err
+}
+
+// first is the key of that segment.
+func (l *logs) first() string { return l.plan.Cover.Segments[0].Key(l.plan.Environment) }
+
 type headWriter struct {
 	head []byte
 	most int

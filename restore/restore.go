@@ -199,14 +199,24 @@ func (r *restorer) checkPassword(ctx context.Context) error {
 		return ErrPassword
 	}
 	first, err := r.logs.firstRecord(ctx)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = bdb.ParseLogHeader(first, r.key)
 	}
-	_, err = bdb.ParseLogHeader(first, r.key)
 	if errors.Is(err, bdb.ErrPassword) {
-		return fmt.Errorf("%w: %w", ErrPassword, err)
+		err = fmt.Errorf("%w: %w", ErrPassword, err)
+		// The password may be right, and the record it was tried on not what was stored.
+		if damage := r.logs.checkFirst(ctx); damage != nil {
+			err = damage
+		}
 	}
-	return nil // anything else shows where it is dealt with
+	switch {
+	case errors.Is(err, bdb.ErrNotLog), errors.Is(err, bdb.ErrNoHeader):
+		return nil // shows where the log is laid down
+	case damagedLog(err):
+		r.damage.log(r.logs.first(), err)
+		return r.damage.err(r.plan.Backup)
+	}
+	return err
 }
 
 // checkEngine starts the engine once for nothing: that there is none, or none that can do this, had better show now.
