@@ -19,6 +19,7 @@ import (
 	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
 	"bdbvault/localenv/engine"
+	"bdbvault/localenv/engine/enginetest"
 	"bdbvault/localenv/envtest"
 	"bdbvault/localenv/libdb"
 	"bdbvault/remote"
@@ -35,7 +36,17 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	if len(os.Args) > 2 && os.Args[1] == errandRole {
+		if err := runErrand(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	code := m.Run()
+	enginetest.RemoveProbe()
+	os.RemoveAll(productDir)
+	os.Exit(code)
 }
 
 // torture is how many times as long as usual the tests run.
