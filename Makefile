@@ -60,6 +60,7 @@ torture: deps
 	BDBVAULT_TORTURE=$(TORTURE) CGO_ENABLED=1 $(GO) test -count=1 -timeout 24h ./...
 
 bench: build
+	@.ci/deps bench
 	$(GO) run ./cmd/bench
 
 clean:
