@@ -30,10 +30,12 @@ func (r *restorer) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stages, err := r.story.history.Replay(r.copied())
+	stages, err := r.story.history.Replay(r.m.NeededFrom, r.copied())
 	if err != nil {
 		return &RecoveryError{End: r.story.end, Err: err}
 	}
+	stop := r.prefetch(ctx)
+	defer stop()
 	for _, stage := range stages {
 		if err := r.layFiles(ctx, stage); err != nil {
 			return err

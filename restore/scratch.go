@@ -21,7 +21,7 @@ const (
 
 // recoverCache is the size of the engine's buffer pool while it recovers. With it and what this process holds by then, a restore stays
 // below 200 MiB.
-const recoverCache = 96 << 20
+const recoverCache = 48 << 20
 
 // scratch is the home that recovery runs in. Recovery deletes nearly every file named __db… from its home, and such names belong
 // to databases whose removal or renaming was under way. So home is a directory of its own, that leads to the target's directories:
