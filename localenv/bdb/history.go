@@ -43,7 +43,8 @@ type History struct {
 type fileOp struct {
 	lsn      LSN
 	kind     uint32
-	commit   LSN // zero: not committed
+	file     *fileLife // on whose behalf; nil: not known, of work never finished
+	commit   LSN       // zero: not committed
 	prepared bool
 }
 
@@ -198,8 +199,12 @@ func (h *History) addFileOp(r *Record) (ok bool) {
 		return ok
 	case typeRemove:
 		return h.addRemove(r, t, op)
+	case typeFileRemove:
+		v, ok := r.FileVacated()
+		op.file = h.file(v.Real, v.Name, r.LSN)
+		return ok
 	}
-	return true // what __fop_write and __fop_file_remove say is known from the others
+	return true // what __fop_write says is known from the others
 }
 
 func (h *History) addRename(r *Record, t *fileTxn, op *fileOp) bool {
@@ -235,8 +240,19 @@ func (h *History) change(c *fileChange, t *fileTxn) {
 	if c.what == changeCreate {
 		name = c.to
 	}
-	f := h.file(c.id, name, c.lsn)
-	f.changes = append(f.changes, c)
+	c.file = h.file(c.id, name, c.lsn)
+	c.file.changes = append(c.file.changes, c)
+}
+
+// settle gives a nested transaction's records to the file that it is about: one, whether it is made or renamed.
+func (t *fileTxn) settle() {
+	for _, c := range t.changes {
+		for _, op := range t.ops {
+			if op.file == nil {
+				op.file = c.file
+			}
+		}
+	}
 }
 
 // isExtent tells the files of a queue's extents.
@@ -252,6 +268,7 @@ func (h *History) addChild(r *Record) bool {
 		return ok
 	}
 	delete(h.open, c.Child)
+	child.settle()
 	t := h.txn(r.Txn)
 	t.ops = append(t.ops, child.ops...)
 	t.changes = append(t.changes, child.changes...)

@@ -21,8 +21,8 @@ type queueMove struct {
 
 // queueMoves finds where the replay has to be cut: for each move somewhere between its first record and its commit, at as few places as
 // possible.
-func (h *History) queueMoves(copied LSN) (cuts []queueCut) {
-	moves := h.findQueueMoves(copied)
+func (h *History) queueMoves(state *replayState) (cuts []queueCut) {
+	moves := h.findQueueMoves(state)
 	for len(moves) > 0 {
 		cut := queueCut{at: moves[0].first}
 		end := moves[0].commit
@@ -40,14 +40,14 @@ func (h *History) queueMoves(copied LSN) (cuts []queueCut) {
 }
 
 // findQueueMoves finds them, in the order of their first records.
-func (h *History) findQueueMoves(copied LSN) (moves []*queueMove) {
+func (h *History) findQueueMoves(state *replayState) (moves []*queueMove) {
 	type key struct {
 		queue  [12]byte // what an extent's id has of the queue's
 		commit LSN
 	}
 	found := map[key]*queueMove{}
 	for _, x := range h.extents {
-		if !x.happens(copied, LSN{}) || x.commit.IsZero() {
+		if x.commit.IsZero() || !x.happens(state.of(h.queueOf(x.id)), LSN{}) {
 			continue
 		}
 		k := key{[12]byte(x.id[8:]), x.commit}
@@ -64,12 +64,25 @@ func (h *History) findQueueMoves(copied LSN) (moves []*queueMove) {
 func (h *History) changesOf(extent FileID, commit LSN) (changes []*fileChange) {
 	for _, f := range h.files {
 		for _, c := range f.changes {
-			if bytes.Equal(f.id[8:], extent[8:]) && c.commit == commit {
+			if ownsExtent(f.id, extent) && c.commit == commit {
 				changes = append(changes, c)
 			}
 		}
 	}
 	return changes
+}
+
+// ownsExtent reports whether an extent's id, of which the first 8 bytes are zeros and its number, is made from the queue's.
+func ownsExtent(queue, extent FileID) bool { return bytes.Equal(queue[8:], extent[8:]) }
+
+// queueOf is the queue to which an extent belongs.
+func (h *History) queueOf(extent FileID) *fileLife {
+	for _, f := range h.files {
+		if ownsExtent(f.id, extent) && !f.placeholder {
+			return f
+		}
+	}
+	return nil
 }
 
 // check finds a queue that does not exist yet where the cut is.

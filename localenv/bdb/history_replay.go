@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -75,14 +76,17 @@ func (e *QueueError) Error() string {
 	return fmt.Sprintf("queue %s, which has extents, was made and renamed in one transaction at %s: recovery can't follow that", e.Name, e.LSN)
 }
 
-// Replay plans the replay of the log added so far over copies of files that began to be taken when the log ended at copied: at least one stage, in
-// order. An earlier LSN is allowed, down to where the log added begins; then what was done in between must be in the log, as it is except for
-// DB_TXN_BULK. The error is a *QueueError.
-func (h *History) Replay(copied LSN) ([]*Replay, error) {
+// Replay plans the replay of the log added so far over copies of files that began to be taken when the log ended at begun, and that lack nothing from
+// before needed: at least one stage, in order. The error is a *QueueError.
+//
+// Files lie under the names of needed and not of begun, if possible: what was written to a file before it was renamed may not be in the
+// copy, and redo finds it by the old name only. But what the log made since needed lies under the name of begun, and is not made anew: what a
+// transaction with DB_TXN_BULK put into it is in the copy only.
+func (h *History) Replay(needed, begun LSN) ([]*Replay, error) {
 	var stages []*Replay
-	state := &replayState{copied: copied, placed: map[*fileChange]bool{}}
-	found := state
-	for _, cut := range h.queueMoves(copied) {
+	state := h.startAt(needed, begun)
+	found := &replayState{copied: begun}
+	for _, cut := range h.queueMoves(state) {
 		if err := cut.check(); err != nil {
 			return nil, err
 		}
@@ -96,19 +100,71 @@ func (h *History) Replay(copied LSN) ([]*Replay, error) {
 // replayState is the point at which files are.
 type replayState struct {
 	copied LSN                  // transactions committed before are in the files
-	placed map[*fileChange]bool // and so are these changes
+	late   map[*fileLife]LSN    // for these, later ones too
+	placed map[*fileChange]bool // and these changes
+}
+
+// startAt is the state at needed, but for the files that were made since, which are as of begun. If their names get in the way of others, all
+// are.
+func (h *History) startAt(needed, begun LSN) *replayState {
+	if begun.Before(needed) {
+		return &replayState{copied: begun}
+	}
+	s := &replayState{copied: needed, late: map[*fileLife]LSN{}}
+	late := map[string]bool{}
+	for _, f := range h.sorted() {
+		if h.madeOrMoved(f, needed, begun) {
+			s.late[f] = begun
+			late[path.Base(f.laid(s).Name)] = true
+		}
+	}
+	for _, f := range h.sorted() {
+		if _, ok := s.late[f]; !ok && len(late) > 0 && f.hadName(late, s, begun) {
+			return &replayState{copied: begun}
+		}
+	}
+	return s
+}
+
+// madeOrMoved reports whether the file was made, or its extents were moved, between the two LSNs.
+func (h *History) madeOrMoved(f *fileLife, from, to LSN) bool {
+	between := func(c *fileChange) bool { return !c.commit.Before(from) && c.commit.Before(to) }
+	return slices.ContainsFunc(f.changes, func(c *fileChange) bool { return c.what == changeCreate && between(c) }) ||
+		slices.ContainsFunc(h.extents, func(c *fileChange) bool { return ownsExtent(f.id, c.id) && between(c) })
+}
+
+// hadName reports whether the file had one of the names at some time between the state and the LSN.
+func (f *fileLife) hadName(names map[string]bool, s *replayState, until LSN) bool {
+	if l := f.laid(s); !l.Absent && names[path.Base(l.Name)] {
+		return true
+	}
+	return slices.ContainsFunc(f.changes, func(c *fileChange) bool {
+		return names[path.Base(c.to)] && !s.has(c) && !c.commit.IsZero() && c.commit.Before(until)
+	})
 }
 
 func (s *replayState) after(cut queueCut) *replayState {
 	next := &replayState{copied: cut.at, placed: maps.Clone(s.placed)}
+	if next.placed == nil {
+		next.placed = map[*fileChange]bool{}
+	}
 	for _, c := range cut.changes {
 		next.placed[c] = true
 	}
 	return next
 }
 
+// has reports whether the change is in the files.
 func (s *replayState) has(c *fileChange) bool {
-	return s.placed[c] || !c.commit.IsZero() && c.commit.Before(s.copied)
+	return s.placed[c] || !c.commit.IsZero() && c.commit.Before(s.of(c.file))
+}
+
+// of is the LSN before which transactions are in the file.
+func (s *replayState) of(f *fileLife) LSN {
+	if late, ok := s.late[f]; ok {
+		return late
+	}
+	return s.copied
 }
 
 // stage plans one stage, with the log up to until. The files are to be placed as in state, and are found as in found.
@@ -117,7 +173,7 @@ func (h *History) stage(state, found *replayState, until LSN) *Replay {
 	for _, op := range h.ops {
 		switch {
 		case !until.IsZero() && !op.lsn.Before(until):
-		case !op.happens(state.copied, until), op.keeps():
+		case !op.happens(state.of(op.file), until), op.keeps():
 			p.Amendments = append(p.Amendments, Amendment{op.lsn, AmendSkip})
 		case op.kind == typeFileRemove:
 			p.Amendments = append(p.Amendments, Amendment{op.lsn, AmendRedo})
