@@ -20,7 +20,7 @@ func (r *restorer) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := &checker{restorer: r, home: h, known: map[bdb.FileID]bool{}}
+	c := &checker{restorer: r, home: h}
 	c.log(r.story.history.Files())
 	c.backup()
 	c.created()
@@ -36,7 +36,7 @@ func (r *restorer) check(ctx context.Context) error {
 type checker struct {
 	*restorer
 	home    *home
-	known   map[bdb.FileID]bool // files that the log speaks of
+	known   idSet // files that the log speaks of
 	problem MissingError
 }
 
@@ -55,7 +55,7 @@ func (c *checker) err() error {
 func (c *checker) log(files []bdb.HistoryFile) {
 	for i := range files {
 		f := &files[i]
-		c.known[f.ID] = true
+		c.known.add(f.ID, false)
 		switch f.State {
 		case bdb.FileExists:
 			c.mustExist(f)
@@ -125,8 +125,8 @@ func (c *checker) backup() {
 			if !ok && f.Kind != bdb.KindQueueExtent && !named[at] {
 				c.problem.Missing = append(c.problem.Missing, at)
 			}
-		case ok && (c.known[found.id] || sameID(f, found.id)):
-		case c.known[f.FileID], c.knownPartly(f):
+		case ok && (c.known.has(found.id) || sameID(f, found.id)):
+		case c.known.has(f.FileID), f.PartialID && c.known.hasPart(f.FileID):
 		case !ok:
 			c.problem.Missing = append(c.problem.Missing, at)
 		default:
@@ -138,25 +138,35 @@ func (c *checker) backup() {
 // partialID is how much of a file id can be read in an encrypted environment without the password.
 const partialID = 12
 
+func firstPart(id bdb.FileID) [partialID]byte { return [partialID]byte(id[:]) }
+
 func sameID(f *manifest.File, id bdb.FileID) bool {
-	if f.PartialID {
-		return [partialID]byte(f.FileID[:]) == [partialID]byte(id[:])
-	}
-	return f.FileID == id
+	return f.FileID == id || f.PartialID && firstPart(f.FileID) == firstPart(id)
 }
 
-// knownPartly reports whether the log speaks of a file whose id the backup could not read whole.
-func (c *checker) knownPartly(f *manifest.File) bool {
-	if !f.PartialID {
-		return false
-	}
-	for id := range c.known {
-		if sameID(f, id) {
-			return true
-		}
-	}
-	return false
+// idSet is a set of file ids, of some of which only the first part is known.
+type idSet struct {
+	whole map[bdb.FileID]bool
+	parts map[[partialID]byte]bool // of all
+	some  map[[partialID]byte]bool // of those that are not known whole
 }
+
+func (s *idSet) add(id bdb.FileID, partial bool) {
+	if s.whole == nil {
+		*s = idSet{map[bdb.FileID]bool{}, map[[partialID]byte]bool{}, map[[partialID]byte]bool{}}
+	}
+	s.whole[id] = true
+	s.parts[firstPart(id)] = true
+	if partial {
+		s.some[firstPart(id)] = true
+	}
+}
+
+// has reports whether a file is in the set, as far as can be known.
+func (s *idSet) has(id bdb.FileID) bool { return s.whole[id] || s.some[firstPart(id)] }
+
+// hasPart is has for an id of which only the first part is known.
+func (s *idSet) hasPart(id bdb.FileID) bool { return s.parts[firstPart(id)] }
 
 // namedByLog are the places that the log's names lead to. What had no file id there when it was copied was about to become a database.
 func (c *checker) namedByLog() map[string]bool {
@@ -173,12 +183,12 @@ func (c *checker) namedByLog() map[string]bool {
 
 // created lists databases that were not in the backup.
 func (c *checker) created() {
-	had := map[bdb.FileID]bool{}
+	var had idSet
 	for i := range c.m.Files {
-		had[c.m.Files[i].FileID] = true
+		had.add(c.m.Files[i].FileID, c.m.Files[i].PartialID)
 	}
 	for _, f := range c.home.files {
-		if !f.id.IsZero() && f.kind != bdb.KindQueueExtent && !had[f.id] && !c.m.Encrypted {
+		if !f.id.IsZero() && !had.has(f.id) {
 			c.result.Created = append(c.result.Created, f.path)
 		}
 	}

@@ -257,35 +257,45 @@ func TestLostFile(t *testing.T) {
 
 func TestEncrypted(t *testing.T) {
 	const password = "correct horse"
-	env := envtest.Create(t, filepath.Join(t.TempDir(), "home"), envtest.Spec{Password: password, Databases: []envtest.Database{
-		{File: "a.db", Method: "btree", Records: 800}, {File: "q.db", Method: "queue", Extent: 2, Records: 300},
-	}})
-	p := newPacker(t, password)
-	p.full(env.Home, nil)
-	h := envtest.StartHold(t, env)
-	h.Put("", "a.db", 9000, 300)
-	h.Create("", envtest.Database{File: "new.db", Method: "btree", Records: 300})
-	h.Rename("", "new.db", "renamed.db")
-	h.FlushLog()
-	p.ship(env.Home)
-	h.Close()
-	to := filepath.Join(t.TempDir(), "to")
-	for _, wrong := range []string{"", "wrong"} {
+	for _, known := range []bool{true, false} { // whether the backup is made with the password
+		env := envtest.Create(t, filepath.Join(t.TempDir(), "home"), envtest.Spec{Password: password, Databases: []envtest.Database{
+			{File: "a.db", Method: "btree", Records: 800}, {File: "q.db", Method: "queue", Extent: 2, Records: 300},
+		}})
+		p := newPacker(t, "")
+		p.encrypted = true
+		if known {
+			p.key = bdb.NewKey(password)
+		}
+		p.full(env.Home, nil)
+		h := envtest.StartHold(t, env)
+		h.Put("", "a.db", 9000, 300)
+		h.Create("", envtest.Database{File: "new.db", Method: "btree", Records: 300})
+		h.Rename("", "new.db", "renamed.db")
+		h.FlushLog()
+		p.ship(env.Home)
+		h.Close()
+		to := filepath.Join(t.TempDir(), "to")
+		for _, wrong := range []string{"", "wrong"} {
+			opt := restore.Options{}
+			opt.Engine.Password = wrong
+			if _, err := p.restoreTo(to, opt); !errors.Is(err, restore.ErrPassword) {
+				t.Errorf("password %q: %v", wrong, err)
+			}
+			if _, err := os.Stat(to); !os.IsNotExist(err) {
+				t.Errorf("password %q: the target was touched", wrong)
+			}
+		}
 		opt := restore.Options{}
-		opt.Engine.Password = wrong
-		if _, err := p.restoreTo(to, opt); !errors.Is(err, restore.ErrPassword) {
-			t.Errorf("password %q: %v", wrong, err)
+		opt.Engine.Password = password
+		res, err := p.restoreTo(to, opt)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if _, err := os.Stat(to); !os.IsNotExist(err) {
-			t.Errorf("password %q: the target was touched", wrong)
+		if fmt.Sprint(res.Created) != "[renamed.db]" {
+			t.Errorf("created: %v", res.Created)
 		}
+		same(t, env.Home, to, password)
 	}
-	opt := restore.Options{}
-	opt.Engine.Password = password
-	if _, err := p.restoreTo(to, opt); err != nil {
-		t.Fatal(err)
-	}
-	same(t, env.Home, to, password)
 }
 
 func TestLSNTarget(t *testing.T) {
