@@ -112,17 +112,30 @@ func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
 	var moves []move
 	for _, f := range h.files {
 		place, ok := replay.Place(f.rel, f.id)
-		if !ok || f.standIn {
+		to := path.Join(f.dir, place)
+		switch {
+		case !ok, f.standIn, to != f.path && isExtent(to) && h.stays(to, replay):
 			if err := r.t.root.Remove(f.path); err != nil {
 				return err
 			}
-			continue
-		}
-		if place != f.rel {
-			moves = append(moves, move{f.path, path.Join(f.dir, place)})
+		case to != f.path:
+			moves = append(moves, move{f.path, to})
 		}
 	}
 	return r.moveAll(moves)
+}
+
+func isExtent(name string) bool { return strings.HasPrefix(path.Base(name), "__dbq.") }
+
+// stays reports whether there is a file that is right where it is. An extent that lies there already is the queue's own; one that would have to be
+// moved there was left over when the renaming of a queue was given up while it was copied.
+func (h *home) stays(at string, replay *bdb.Replay) bool {
+	f, ok := h.at[at]
+	if !ok || f.standIn {
+		return false
+	}
+	place, ok := replay.Place(f.rel, f.id)
+	return ok && place == f.rel
 }
 
 // moveAll moves files in two steps, because they may exchange their names.
@@ -166,9 +179,9 @@ func (r *restorer) gatherExtents(ctx context.Context) error {
 // besideQueue is where an extent belongs: in the directory of the first queue that libdb finds by the name in it. One that is beside a
 // queue of the name is right as it is.
 func (r *restorer) besideQueue(h *home, at string) (to string, ok bool) {
-	rest, extent := strings.CutPrefix(path.Base(at), "__dbq.")
+	rest := strings.TrimPrefix(path.Base(at), "__dbq.")
 	dot := strings.LastIndexByte(rest, '.')
-	if !extent || dot < 0 {
+	if !isExtent(at) || dot < 0 {
 		return at, false
 	}
 	queue := rest[:dot]
