@@ -26,6 +26,7 @@ type siege struct {
 	*vault
 	env  *envtest.Environment
 	load *envtest.Workload
+	temp string                     // where killed runs would leave temporary files
 	good map[manifest.BackupID]bool // listed, and all that they name was found
 
 	calm, checkpoints []time.Duration // how long a checkpoint takes: before the first kill, and after each
@@ -34,7 +35,7 @@ type siege struct {
 func newSiege(t *testing.T, databases ...envtest.Database) *siege {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "home")
-	s := &siege{good: map[manifest.BackupID]bool{}}
+	s := &siege{temp: t.TempDir(), good: map[manifest.BackupID]bool{}}
 	s.env = envtest.Create(t, home, envtest.Spec{
 		DataDirs: []string{"data1", "data2"}, LogFileSize: 1 << 20, Cache: 2 << 20,
 		Databases: databases, Bank: &envtest.Bank{},
@@ -77,7 +78,7 @@ func (s *siege) checkpoint() time.Duration {
 }
 
 func (s *siege) errand(e errand) errand {
-	e.Home, e.Repository, e.State = s.home, s.dir, s.state
+	e.Home, e.Repository, e.State, e.Temp = s.home, s.dir, s.state, s.temp
 	return e
 }
 
@@ -194,8 +195,36 @@ func (s *siege) again(e errand) {
 		}
 	}
 	s.backups()
-	if left := entries(s.t, filepath.Join(s.dir, ".tmp")); len(left) > 0 {
-		s.t.Errorf("left in the repository: %s", left)
+	for _, dir := range []string{filepath.Join(s.dir, ".tmp"), s.temp} {
+		if left := entries(s.t, dir); len(left) > 0 {
+			s.t.Errorf("left in %s: %s", dir, left)
+		}
+	}
+}
+
+// grownOld makes what killed runs left in the state directory a few days old. The next run removes it.
+func (s *siege) grownOld() {
+	s.t.Helper()
+	state := filepath.Join(s.state, s.repo.Info.ID.String(), "test")
+	unfinished := func() (list []string) {
+		for _, name := range entries(s.t, state) {
+			if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "spool-") {
+				list = append(list, filepath.Join(state, name))
+			}
+		}
+		return list
+	}
+	left := unfinished()
+	s.t.Logf("%d unfinished files in the state directory", len(left))
+	for _, f := range left {
+		old := time.Now().Add(-72 * time.Hour)
+		if err := os.Chtimes(f, old, old); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.mustBackup(archive.BackupOptions{})
+	if left := unfinished(); len(left) > 0 {
+		s.t.Errorf("left in the state directory: %s", left)
 	}
 }
 
@@ -228,17 +257,23 @@ func (s *siege) restored(home string, atLeast uint64) {
 	if err != nil || report.LastCommit < atLeast {
 		s.t.Fatalf("restored up to commit %d of %d: %v", report.LastCommit, atLeast, err)
 	}
+	for _, name := range entries(s.t, home) {
+		if strings.HasPrefix(name, restore.MarkerName) {
+			s.t.Errorf("%s is left in the restored home", name)
+		}
+	}
 	if err := os.RemoveAll(home); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-// moments are the points at which something is killed: each one when it is passed first, and when it is passed last.
-func moments(points []point) []point {
+// moments are the points at which something is killed: each one when it is passed first and, if that is wanted, when it is passed last.
+func moments(points []point, last bool) []point {
 	var list []point
 	for _, p := range points {
-		for _, n := range slices.Compact([]int{1, p.Times}) {
-			list = append(list, point{p.Name, n, p.Engine})
+		list = append(list, point{p.Name, 1, p.Engine})
+		if last && p.Times > 1 {
+			list = append(list, p)
 		}
 	}
 	return list
@@ -250,7 +285,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 	s.mustBackup(archive.BackupOptions{})
 	for _, e := range []errand{{Do: doBackup, Checkpoint: true}, {Do: doShip}} {
 		waitCommits(t, s.load, s.load.LastCommitted()+1500)
-		for i, m := range moments(s.run(e).Points) {
+		for i, m := range moments(s.run(e).Points, true) {
 			e.Point, e.Nth, e.Victim = m.Name, m.Times, self
 			before := s.backups()
 			waitCommits(t, s.load, s.load.LastCommitted()+200)
@@ -270,6 +305,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 			}
 		}
 	}
+	s.grownOld()
 }
 
 // TestKilledAfterEveryPack kills the first backup whenever another pack is finished. What is finished is not sent again: each run begins where
@@ -323,7 +359,7 @@ func TestKilledRestore(t *testing.T) {
 	end := s.mustShip().To
 	want := commitsBefore(s.load, end)
 	e := errand{Do: doRestore, Backup: id, End: end, To: filepath.Join(t.TempDir(), "whole")}
-	passed := moments(s.run(e).Points)
+	passed := moments(s.run(e).Points, torture() > 1)
 	s.restored(e.To, want)
 	for i, m := range passed {
 		e.To = filepath.Join(t.TempDir(), fmt.Sprint("to", i))
@@ -358,7 +394,7 @@ func TestEngineKilled(t *testing.T) {
 		{Do: doRestore, Backup: id, End: end},
 	} {
 		e.To = filepath.Join(t.TempDir(), "to")
-		for _, m := range moments(s.run(e).Points) {
+		for _, m := range moments(s.run(e).Points, torture() > 1) {
 			if m.Engine {
 				e.To = filepath.Join(t.TempDir(), "to")
 				e.Point, e.Nth, e.Victim = m.Name, m.Times, child

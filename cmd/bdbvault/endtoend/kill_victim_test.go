@@ -51,6 +51,7 @@ type errand struct {
 	Home       string
 	Repository string // a directory
 	State      string
+	Temp       string // for temporary files
 
 	BulkSafe   string // of a backup
 	Checkpoint bool
@@ -288,7 +289,7 @@ func start(t *testing.T, e errand) *running {
 	}
 	r := &running{cmd: exec.Command("/proc/self/exe", errandRole, string(text)), exited: make(chan struct{})}
 	r.mark = fmt.Sprintf("%s=%d", errandVariable, time.Now().UnixNano())
-	r.cmd.Env = append(os.Environ(), r.mark)
+	r.cmd.Env = append(os.Environ(), r.mark, "TMPDIR="+e.Temp)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.errs
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
