@@ -25,7 +25,7 @@ type child struct {
 }
 
 // spawn starts the program in a session of its own, so that what a terminal sends to the foreground does not reach it.
-func spawn(argv []string) (*child, error) {
+func spawn(argv []string, inherit []*os.File) (*child, error) {
 	cmd, err := command(argv)
 	if err != nil {
 		return nil, err
@@ -41,6 +41,7 @@ func spawn(argv []string) (*child, error) {
 	}
 	c.stdin, c.stdout = ourOut, ourIn
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirIn, theirOut, c.stderr
+	cmd.ExtraFiles = inherit
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.WaitDelay = time.Second // a program that the child left behind may hold its standard error open
 	err = cmd.Start()

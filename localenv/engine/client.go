@@ -55,7 +55,7 @@ type call struct {
 
 // Start starts the child and has it make its engine. It joins no environment yet. The caller closes the client.
 func Start(ctx context.Context, opt Options) (*Client, error) {
-	ch, err := spawn(opt.Executable)
+	ch, err := spawn(opt.Executable, opt.Inherit)
 	if err != nil {
 		return nil, fmt.Errorf("start engine process: %w", err)
 	}

@@ -44,6 +44,7 @@ package engine
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"bdbvault/localenv/bdb"
@@ -120,4 +121,8 @@ type Options struct {
 
 	// Executable and its arguments start the child, the program that is running with the argument "engine" if empty.
 	Executable []string
+
+	// Inherit are files that stay open in the child and in whatever it starts, which do nothing with them. A flock held on one ends
+	// with the last of these processes: a child that recovers goes on for a moment when its parent is killed.
+	Inherit []*os.File
 }
