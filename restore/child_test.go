@@ -3,12 +3,14 @@ package restore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"bdbvault/localenv/engine"
 	"bdbvault/localenv/envtest"
@@ -52,12 +54,16 @@ func restoreChild(store, to, at string) error {
 	if err != nil {
 		return err
 	}
-	_, err = restore.Restore(ctx, repo, plan, restore.Options{To: to, Verify: restore.VerifyNever, Step: func(string) error {
+	opt := restore.Options{To: to, Verify: restore.VerifyNever, Step: func(string) error {
 		if left--; left < 0 {
 			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
 		return nil
-	}})
+	}}
+	if script := os.Getenv("RESTORE_TEST_ENGINE"); script != "" {
+		opt.Engine.Executable = []string{"/bin/sh", script}
+	}
+	_, err = restore.Restore(ctx, repo, plan, opt)
 	return err
 }
 
@@ -115,6 +121,42 @@ func TestEngineDies(t *testing.T) {
 	res, err := p.restoreTo(to, restore.Options{})
 	if err != nil || res.Reused != int64(res.Files) {
 		t.Fatalf("again: %+v, %v", res, err)
+	}
+	same(t, env.Home, to, "")
+}
+
+// TestEngineOutlivesRestore kills a restore while its engine is at work, which goes on for a moment: nobody else may begin before it has ended.
+func TestEngineOutlivesRestore(t *testing.T) {
+	env, p := small(t)
+	dir := t.TempDir()
+	to, script := filepath.Join(dir, "to"), filepath.Join(dir, "engine.sh")
+	at := filepath.Join(dir, "at work")
+	write(t, script, fmt.Sprintf("if mkdir '%s/once'; then exec '%s' engine; fi\ntouch '%s'\ncat >/dev/null\nsleep 0.5\nrm '%s'\n", dir, os.Args[0], at, at))
+	cmd := exec.Command(os.Args[0], "restore", p.dir, to, "1000")
+	cmd.Env = append(os.Environ(), "RESTORE_TEST_ENGINE="+script)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(at); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the engine was not started")
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	_, err := p.restoreTo(to, restore.Options{Step: func(stage string) error {
+		if _, err := os.Stat(at); stage == "claimed" && err == nil {
+			t.Error("the old engine is still there")
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
 	}
 	same(t, env.Home, to, "")
 }

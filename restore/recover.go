@@ -119,6 +119,9 @@ func (r *restorer) runEngine(ctx context.Context, home string) (err error) {
 
 func (r *restorer) engineOptions() engine.Options {
 	opt := r.opt.Engine
+	if r.t != nil {
+		opt.Inherit = []*os.File{r.t.lock}
+	}
 	note := opt.Note
 	opt.Note = func(text string) {
 		r.opt.Progress.Note(text)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -111,7 +112,7 @@ func (t *target) claim(want *marker) error {
 	case err != nil:
 		return &TargetError{Dir: t.dir, Problem: "can't be written to", Err: err}
 	}
-	if err := unix.Flock(int(t.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := lockFile(t.lock); err != nil {
 		return &TargetError{Dir: t.dir, Problem: "another process is restoring into it", Err: err}
 	}
 	text, err := io.ReadAll(io.LimitReader(t.lock, 1<<20))
@@ -122,6 +123,18 @@ func (t *target) claim(want *marker) error {
 		return t.mark(want) // new, or the run that made it came no further
 	}
 	return t.continues(text, want)
+}
+
+// lockPatience is how long a lock is waited for. The engine of a restore that was killed holds it for two more seconds.
+const lockPatience = 4 * time.Second
+
+func lockFile(f *os.File) error {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // foreign names something in the directory that is not ours: not the marker, nor what a new file system has.
