@@ -113,24 +113,25 @@ func (r *raid) strike(kinds ...string) {
 		}
 	}
 	for i, p := range list {
-		r.healthy(p)
-		r.finish(errands[i])
+		r.finish(errands[i], p)
 	}
 }
 
 // finish does again what was killed.
-func (r *raid) finish(e errand) {
+func (r *raid) finish(e errand, p *running) {
 	r.t.Helper()
-	r.backups()
 	if e.Do != doRestore {
+		r.healthy(p)
+		r.backups()
 		r.again(e)
 		r.advance()
 		return
 	}
 	if !finishedHome(r.t, e.To) {
-		r.siege.run(e)
+		r.siege.run(e) // at once: the engine of the killed one may still be at work
 	}
 	r.restored(e.To, r.committed)
+	r.healthy(p)
 }
 
 // finishedHome reports whether a target that somebody restored into says of itself that it is a home.
@@ -165,6 +166,5 @@ func (r *raid) strikeEngine() {
 	if !strings.Contains(o.Error, "SIGKILL") || !struck.Load() {
 		r.t.Errorf("a restore whose engine was killed: %s", o.Error)
 	}
-	r.healthy(p)
-	r.finish(e)
+	r.finish(e, p)
 }
