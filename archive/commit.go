@@ -107,7 +107,7 @@ func (l *look) missing(m *manifest.Manifest, maps map[manifest.Hash]int64) map[m
 
 // commit looks a last time that all is there, then stores the manifest.
 func (b *backup) commit(ctx context.Context) error {
-	if err := b.checkChain(ctx); err != nil {
+	if err := b.completeChain(ctx); err != nil {
 		return err
 	}
 	if err := b.step("look"); err != nil {

@@ -88,12 +88,7 @@ func (j *journal) add(pack manifest.Hash, size int64, chunks []journalChunk) err
 func (j *journal) close() error { return j.file.Close() }
 
 // forgetJournal removes the journal: a manifest names its packs now.
-func forgetJournal(st *state) error {
-	if err := os.Remove(st.path(stateJournal)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("state directory: %w", err)
-	}
-	return nil
-}
+func forgetJournal(st *state) error { return st.forget(stateJournal) }
 
 // journalFile finds blocks of one file in the packs of an interrupted run. A nil one finds nothing.
 type journalFile struct {

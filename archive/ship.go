@@ -252,6 +252,23 @@ func (s *shipper) startTimeline(t manifest.Timeline, first uint32) {
 	s.cover, s.present = manifest.Cover{}, map[manifest.SegmentName]bool{}
 }
 
+// completeChain is checkChain, and what the store has lost of that log since it was shipped is sent again: recovery needs it, so all of it
+// is still here.
+func (b *backup) completeChain(ctx context.Context) error {
+	err := b.checkChain(ctx)
+	if _, gap := errors.AsType[*manifest.GapError](err); !gap {
+		return err
+	}
+	b.progress.Note("log is missing from the store and is sent again: " + err.Error())
+	if err := b.st.forget(stateShipped); err != nil {
+		return err
+	}
+	if err := b.shipLog(ctx); err != nil {
+		return err
+	}
+	return b.checkChain(ctx)
+}
+
 // checkChain asserts that the store has the log from the beginning of the needed-from file to consistent-at.
 func (b *backup) checkChain(ctx context.Context) error {
 	after := &manifest.SegmentName{Timeline: b.m.Timeline, File: b.m.NeededFrom.File}

@@ -83,6 +83,14 @@ func (s *state) save(name string, v any) error {
 	return s.write(name, data)
 }
 
+// forget removes a file of the state.
+func (s *state) forget(name string) error {
+	if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	return nil
+}
+
 const (
 	stateManifest = "manifest.json"
 	stateShipped  = "shipped.json"
