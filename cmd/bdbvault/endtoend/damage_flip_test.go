@@ -130,7 +130,8 @@ func (f *flipper) one(b bit, to string) {
 		id = f.backups[0]
 	}
 	b.of = id
-	switch err := f.judge(b.key, b.flip(f.shelf.objects[b.key]), id, to); {
+	_, err := f.judge(b.key, b.flip(f.shelf.objects[b.key]), id, to)
+	switch {
 	case errors.Is(err, errSame):
 		f.same.Add(1)
 		f.mu.Lock()

@@ -144,6 +144,7 @@ type museum struct {
 
 // exhibit is what a restore of a backup is when nothing is wrong.
 type exhibit struct {
+	plan  *restore.Plan
 	reads map[string]bool // objects
 	laid  map[string]string
 	home  envtest.Contents
@@ -202,7 +203,8 @@ func (m *museum) visit(id manifest.BackupID) {
 	m.reference[id] = e
 	s := m.shelf.but("", nil)
 	to := filepath.Join(m.t.TempDir(), "to")
-	_, err := m.restore(s, id, to, func(stage string) error {
+	var err error
+	e.plan, err = m.restore(s, id, to, func(stage string) error {
 		if stage == "log" {
 			e.laid = m.laid(to)
 		}
@@ -265,10 +267,10 @@ func (m *museum) reader(key string) (manifest.BackupID, bool) {
 // errSame ends a restore that has laid down just what it had to.
 var errSame = errors.New("the same as ever")
 
-// judge restores with an object that has other bytes. It returns the restore's error, which is errSame if all that recovery is given is what it would
-// be without the damage; and reports a difference that was not noticed.
-func (m *museum) judge(key string, data []byte, id manifest.BackupID, to string) error {
-	_, err := m.restore(m.shelf.but(key, data), id, to, func(stage string) error {
+// judge restores with an object that has other bytes. It returns the plan, and the restore's error, which is errSame if all that recovery is given is
+// what it would be without the damage, and errUnnoticed if it is something else.
+func (m *museum) judge(key string, data []byte, id manifest.BackupID, to string) (*restore.Plan, error) {
+	plan, err := m.restore(m.shelf.but(key, data), id, to, func(stage string) error {
 		if stage != "log" {
 			return nil
 		}
@@ -277,7 +279,7 @@ func (m *museum) judge(key string, data []byte, id manifest.BackupID, to string)
 		}
 		return errSame
 	})
-	return errors.Join(err, os.RemoveAll(to))
+	return plan, errors.Join(err, os.RemoveAll(to))
 }
 
 var errUnnoticed = errors.New("something else is laid down than was stored, and nobody noticed")

@@ -19,7 +19,7 @@ func storeSpec() envtest.Spec {
 	return envtest.Spec{
 		DataDirs: []string{"data"}, LogFileSize: 256 << 10,
 		Databases: []envtest.Database{
-			{File: "btree.db", Method: "btree", Bytes: 3 << 20, Overflow: true},
+			{File: "btree.db", Method: "btree", Bytes: 512 << 10, Overflow: true},
 			{File: "queue.db", Method: "queue", Extent: 4, Records: 300, Consume: 50},
 			{File: "sub/deep.db", Method: "hash", PageSize: 512, Records: 300},
 		},
