@@ -15,8 +15,9 @@ import (
 	"bdbvault/manifest"
 )
 
-// journal lists the packs that a backup has finished, so that the next run need not send them again if this one does not reach its commit. It
-// is a row of JSON documents, one per pack, appended when the store has the pack; a torn last one is passed over.
+// journal lists the packs that a backup sends, so that the next run need not send them again if this one does not reach its commit. It is a row
+// of JSON documents, one per pack, appended just before the pack is sent; a torn last one is passed over, and so is a pack that the store
+// turns out not to have.
 type journal struct {
 	mu   sync.Mutex
 	file *os.File

@@ -443,14 +443,15 @@ func (p *pipeline) upload(ctx context.Context, g *errgroup.Group, o *openPack) {
 	name, data := o.w.Finish()
 	g.Go(func() error {
 		defer p.packs.put(data[:0])
+		// First the journal: whatever ends this run, a pack that the store has is known to the next one.
+		if err := p.b.journal.add(name, int64(len(data)), o.entries); err != nil {
+			return err
+		}
 		if err := p.b.putPack(ctx, name, data); err != nil {
 			return err
 		}
 		p.b.packs.finish(o.ordinal, name, int64(len(data)))
-		if err := p.b.journal.add(name, int64(len(data)), o.entries); err != nil {
-			return err
-		}
-		return p.b.step("pack-noted")
+		return nil
 	})
 }
 
