@@ -17,9 +17,10 @@ const (
 // or {N,0} for the first one of file N, or an end that was returned before. File headers are not handed to fn, which may be nil; an error
 // of fn ends the walk and comes back as it is. The record is valid during the call only.
 //
-// The log ends where the newest file has no further whole record. A record that can't be read in any other file, or before the place that
-// the next file's header names, is a *LogDamage.
+// The log ends where the newest file has no further whole record, also if from is already beyond that; only End tells. A record that can't be
+// read in any other file, up to the one that the next file's header calls the last, is a *LogDamage.
 func (l *Log) Walk(ctx context.Context, from bdb.LSN, fn func(*bdb.Record) error) (end bdb.LSN, err error) {
+	var buf []byte
 	for {
 		h, next, err := l.find(from.File)
 		if err != nil {
@@ -29,13 +30,14 @@ func (l *Log) Walk(ctx context.Context, from bdb.LSN, fn func(*bdb.Record) error
 		if err != nil {
 			return from, err
 		}
+		w.buf = buf
 		if err := w.run(ctx, from.Offset, fn); err != nil {
 			return w.lsn(), err
 		}
 		if next == nil {
 			return w.lsn(), nil
 		}
-		from = bdb.LSN{File: next.Number}
+		from, buf = bdb.LSN{File: next.Number}, w.buf
 	}
 }
 
