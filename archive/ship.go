@@ -124,6 +124,12 @@ func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
 	if err != nil {
 		return err
 	}
+	if note.Header != nil && s.last == note.Header {
+		stored := manifest.NewChain(s.timeline, list).Follow(note.Header.File, bdb.LSN{})
+		if !stored.Covers(note.Header.EndLSN()) {
+			return s.findAgain(ctx, m)
+		}
+	}
 	for _, n := range list {
 		s.present[n] = true
 	}
@@ -137,6 +143,16 @@ func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
 // endsAt reports whether what is known of the store ends with this segment.
 func (s *shipper) endsAt(n manifest.SegmentName) bool {
 	return s.last != nil && s.last.File == n.File && s.last.End == n.End && s.last.Sealed == n.Sealed
+}
+
+// findAgain finds what is really in the store, which has lost some of what the state notes.
+func (s *shipper) findAgain(ctx context.Context, m *manifest.Manifest) error {
+	s.progress.Note("log that was shipped is missing from the store; what is still here of it is sent again")
+	if err := s.st.forget(stateShipped); err != nil {
+		return err
+	}
+	s.last = nil
+	return s.find(ctx, m)
 }
 
 // broken makes a ChainError.

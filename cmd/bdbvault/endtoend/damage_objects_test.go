@@ -180,6 +180,39 @@ func TestDamageAndRepair(t *testing.T) {
 	}
 }
 
+// TestLostLogIsShippedAgain takes the newest piece of the log, then all of it, from the store. The next ship sends it again, as what follows would be
+// of no use without it.
+func TestLostLogIsShippedAgain(t *testing.T) {
+	env := envtest.Create(t, filepath.Join(t.TempDir(), "home"), envtest.Spec{
+		LogFileSize: 64 << 10, Databases: []envtest.Database{{File: "a.db", Method: "btree", Records: 10}},
+	})
+	v := newVault(t, env.Home)
+	v.mustBackup(archive.BackupOptions{BulkSafe: archive.BulkOff})
+	hold := envtest.StartHold(t, env)
+	for i, lost := range []int{0, 1, 1000} {
+		hold.Put("", "a.db", 100+1000*i, 100)
+		hold.FlushLog()
+		v.mustShip()
+		logs, err := filepath.Glob(filepath.Join(v.dir, "test/logs/*/*/*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range logs[max(0, len(logs)-lost):] {
+			write(t, path, nil)
+		}
+		hold.Put("", "a.db", 500+1000*i, 100)
+		hold.FlushLog()
+		v.mustShip()
+	}
+	hold.Checkpoint()
+	hold.Close()
+	v.mustShip()
+	to, _ := v.mustRestore(restore.Target{})
+	if diff := envtest.Diff(contents(t, env.Home, ""), contents(t, to, "")); len(diff) > 0 {
+		t.Error(diff)
+	}
+}
+
 // object finds an object that a backup needs, for data/btree.db if it is not a piece of the log.
 func (c *cli) object(dir, id, kind string) string {
 	c.t.Helper()
