@@ -123,3 +123,25 @@ func TestJoinPages(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+func TestBatches(t *testing.T) {
+	files := func(n int, size int64) (list []manifest.File) {
+		for range n {
+			list = append(list, manifest.File{Size: size, BlockSize: 4096})
+		}
+		return list
+	}
+	for _, c := range []struct {
+		files []manifest.File
+		want  int
+	}{
+		{files(10, 4096), 10},
+		{files(1000, 4096), batchFiles},
+		{files(5, batchBlocks*4096/3), 2},
+		{files(5, batchBlocks*4096*2), 1},
+	} {
+		if got := batchLen(c.files); got != c.want {
+			t.Errorf("%d files of %d bytes: batch of %d, want %d", len(c.files), c.files[0].Size, got, c.want)
+		}
+	}
+}
