@@ -170,7 +170,8 @@ func (h *History) addRegister(r *Record) bool {
 	}
 	f := h.file(g.ID, g.Name, r.LSN)
 	f.inMemory = f.inMemory || g.InMemory()
-	if g.Op != RegisterClose && g.Op != RegisterRecoveryClose {
+	// A file that is being made counts by its create record: without that, whether the transaction went through is not known.
+	if g.Op != RegisterClose && g.Op != RegisterRecoveryClose && (g.CreateTxn == 0 || len(f.changes) > 0) {
 		f.lastOpen = r.LSN
 	}
 	if g.Op == RegisterOpen || g.Op == RegisterOpenExclusive {

@@ -41,10 +41,15 @@ func (f *HistoryFile) Remade(copied LSN) bool {
 
 // Files are the files that the log added so far knows, by id, as recovery must leave them: what transactions did that were not committed is
 // undone. The log does not know of files that were removed without a transaction.
+//
+// Not among them are files of which there is no more than that they were closed. They may be what an aborted transaction made before the log
+// added begins: the abort closes them.
 func (h *History) Files() []HistoryFile {
 	var files []HistoryFile
 	for _, f := range h.sorted() {
-		files = append(files, f.outcome())
+		if len(f.changes) > 0 || !f.lastOpen.IsZero() {
+			files = append(files, f.outcome())
+		}
 	}
 	return files
 }

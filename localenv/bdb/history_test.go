@@ -114,6 +114,21 @@ func TestHistoryFiles(t *testing.T) {
 	}
 }
 
+// TestHistoryOfTheAborted: what a transaction made before the log added begins may be gone by an abort that the log tells nothing of.
+func TestHistoryOfTheAborted(t *testing.T) {
+	l := newFileLog(t)
+	for i, r := range []struct {
+		op        RegisterOp
+		createTxn uint32
+	}{{RegisterClose, 0}, {RegisterOpen, 0x80000001}, {RegisterOpen, 0}, {RegisterCheckpoint, 0}} {
+		l.record(typeRegister, 0, LSN{}, uint32(r.op), "a.db", FileID{byte(i), 1}, uint32(0), uint32(1), uint32(0), r.createTxn)
+		l.record(typeRegister, 0, LSN{}, uint32(RegisterClose), "a.db", FileID{byte(i), 1}, uint32(0), uint32(1), uint32(0), uint32(0))
+	}
+	if got, want := outcome(l.history()), (map[byte]string{2: "exists a.db", 3: "exists a.db"}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestHistoryReusedTransaction(t *testing.T) {
 	l := newFileLog(t)
 	txn := l.begin()
