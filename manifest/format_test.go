@@ -173,9 +173,19 @@ func TestManifestRefusesWhatLeavesItsDirectory(t *testing.T) {
 		"folder":    func(m *Manifest) { m.Folders[0].Path = ".." },
 		"directory": func(m *Manifest) { m.Files[0].Dir = 2 },
 		"pack":      func(m *Manifest) { m.Files[0].Uses[0].Pack = 1 },
-		"twice":     func(m *Manifest) { m.Files = append(m.Files, m.Files[0]) },
-		"blocks":    func(m *Manifest) { m.Files[0].BlockSize = 2048 },
-		"name":      func(m *Manifest) { m.Environment = "a/b" },
+		"mode":      func(m *Manifest) { m.Files[0].Mode = 1 << 20 },
+		"size":      func(m *Manifest) { m.Files[0].Size = 1<<63 - 1 },
+		"below a file": func(m *Manifest) {
+			m.Files = append(m.Files, m.Files[0])
+			m.Files[1].Path += "/b.db"
+		},
+		"file and folder": func(m *Manifest) { m.Folders[0].Path = m.Files[0].Path },
+		"no log":          func(m *Manifest) { m.NeededFrom = bdb.LSN{} },
+		"log backwards":   func(m *Manifest) { m.ConsistentAt = bdb.LSN{File: 1} },
+		"begun too late":  func(m *Manifest) { m.BegunAt = bdb.LSN{File: 3} },
+		"twice":           func(m *Manifest) { m.Files = append(m.Files, m.Files[0]) },
+		"blocks":          func(m *Manifest) { m.Files[0].BlockSize = 2048 },
+		"name":            func(m *Manifest) { m.Environment = "a/b" },
 	} {
 		m := sampleManifest(time.Now())
 		change(m)
@@ -201,7 +211,7 @@ func TestVoid(t *testing.T) {
 }
 
 func TestRetire(t *testing.T) {
-	packs := []Pack{{Hash{1}, 100, 49}, {Hash{2}, 100, 10}, {Hash{3}, 100, 50}, {Hash{4}, 1000, 900}, {Hash{5}, 100, 60}}
+	packs := []Pack{{Hash{1}, 124, 49}, {Hash{2}, 124, 10}, {Hash{3}, 124, 50}, {Hash{4}, 1000, 900}, {Hash{5}, 100, 60}}
 	if got := Retire(packs); !reflect.DeepEqual(got, []Hash{{2}, {1}}) {
 		t.Errorf("worst first, while a tenth of what is in use allows: %v", got)
 	}
@@ -210,8 +220,11 @@ func TestRetire(t *testing.T) {
 	if got := Retire(packs); !reflect.DeepEqual(got, []Hash{{2}}) {
 		t.Errorf("no more than a tenth: %v", got)
 	}
-	if got := Retire([]Pack{{Hash{1}, 100, 40}}); len(got) != 1 {
+	if got := Retire([]Pack{{Hash{1}, 124, 40}}); len(got) != 1 {
 		t.Errorf("one pack may always go: %v", got)
+	}
+	if got := Retire([]Pack{{Hash{1}, int64(PackHeader) + 13, 13}}); len(got) != 0 {
+		t.Errorf("a tiny pack of which all is in use would be stored anew for ever: %v", got)
 	}
 }
 

@@ -168,37 +168,77 @@ func (m *Manifest) Check() error {
 	if m.Format < 1 || m.Timeline.IsZero() || len(m.Dirs) == 0 || m.Dirs[0].Name != "." {
 		return fmt.Errorf("manifest %s: format, timeline or directories missing", m.ID)
 	}
-	for i := range m.Folders {
-		if f := &m.Folders[i]; f.Dir < 0 || f.Dir >= len(m.Dirs) || !localPath(f.Path) {
-			return fmt.Errorf("folder %q leaves its directory", f.Path)
-		}
-	}
 	for i := range m.Packs {
 		if p := &m.Packs[i]; p.Size < 0 || p.Live < 0 {
 			return fmt.Errorf("pack %s has a size below zero", p.Name)
 		}
 	}
-	seen := make(map[string]bool, len(m.Files))
-	for i := range m.Files {
-		if err := m.checkFile(&m.Files[i]); err != nil {
-			return err
-		}
-		place := m.Files[i].place()
-		if seen[place] {
-			return fmt.Errorf("file %q stands in it twice", m.Files[i].Path)
-		}
-		seen[place] = true
+	if err := m.checkLog(); err != nil {
+		return err
+	}
+	return m.checkTree()
+}
+
+// checkLog checks that the places in the log are in order.
+func (m *Manifest) checkLog() error {
+	needed, begun, end := m.NeededFrom, m.BegunAt, m.ConsistentAt
+	if needed.File == 0 || end.Before(needed) || !begun.IsZero() && (end.Before(begun) || begun.Before(needed)) {
+		return fmt.Errorf("manifest %s: recovery from LSN %s, copied from %s to %s: impossible", m.ID, needed, begun, end)
 	}
 	return nil
 }
 
-func (f *File) place() string { return fmt.Sprintf("%d:%s", f.Dir, f.Path) }
+// place is a name in a data directory.
+type place struct {
+	dir  int
+	path string
+}
+
+// checkTree checks that files and folders have places of their own, below their directories.
+func (m *Manifest) checkTree() error {
+	files := make(map[place]bool, len(m.Files))
+	for i := range m.Files {
+		f := &m.Files[i]
+		if err := m.checkFile(f); err != nil {
+			return err
+		}
+		if files[place{f.Dir, f.Path}] {
+			return fmt.Errorf("file %q stands in it twice", f.Path)
+		}
+		files[place{f.Dir, f.Path}] = true
+	}
+	for i := range m.Files {
+		for dir := path.Dir(m.Files[i].Path); dir != "."; dir = path.Dir(dir) {
+			if files[place{m.Files[i].Dir, dir}] {
+				return fmt.Errorf("file %q is below file %q", m.Files[i].Path, dir)
+			}
+		}
+	}
+	for i := range m.Folders {
+		f := &m.Folders[i]
+		if !m.placed(f.Dir, f.Path) || f.Mode > maxMode {
+			return fmt.Errorf("folder %q leaves its directory, or has an impossible mode", f.Path)
+		}
+		if files[place{f.Dir, f.Path}] {
+			return fmt.Errorf("%q is a file and a folder", f.Path)
+		}
+	}
+	return nil
+}
+
+// placed reports whether a path stays in the data directory that it is said to be in.
+func (m *Manifest) placed(dir int, p string) bool { return dir >= 0 && dir < len(m.Dirs) && localPath(p) }
+
+const (
+	maxSize = 1 << 62 // of a file: sums of it and a block don't overflow
+	maxMode = 0o7777
+)
 
 func (m *Manifest) checkFile(f *File) error {
 	switch {
-	case f.Dir < 0 || f.Dir >= len(m.Dirs) || !localPath(f.Path):
-		return fmt.Errorf("file %q leaves its directory", f.Path)
-	case f.Size < 0 || f.PageSize < 512 || f.PageSize > 65536 || f.PageSize&(f.PageSize-1) != 0:
+	case !m.placed(f.Dir, f.Path) || f.Mode > maxMode:
+		return fmt.Errorf("file %q leaves its directory, or has an impossible mode", f.Path)
+	case f.Size < 0 || f.Size > maxSize || f.PageSize < 512 || f.PageSize > 65536 || f.PageSize&(f.PageSize-1) != 0:
 		return fmt.Errorf("file %q: impossible size or page size", f.Path)
 	case f.BlockSize < f.PageSize || f.BlockSize > MaxChunk || f.BlockSize&(f.BlockSize-1) != 0:
 		return fmt.Errorf("file %q: impossible block size %d", f.Path, f.BlockSize)

@@ -14,8 +14,9 @@ const (
 	saltSize = 16
 	// mapFixed is what stands before the table: magic, salt, table length.
 	mapFixed = len(mapMagic) + saltSize + 4
-	// maxTable bounds the table of a map, stored and unpacked: 2^20 blocks in runs of one, each in a chunk of its own.
-	maxTable = 64 << 20
+	// maxTable bounds the table of a map, stored and unpacked. A block that has a run and a chunk of its own takes some 20 bytes of it, so that
+	// this is room for the 2^22 blocks that a file may grow to before its blocks do, and for 6 TiB of the largest ones.
+	maxTable = 128 << 20
 
 	// MaxChunk is the most raw bytes in a chunk, and so the largest block.
 	MaxChunk = 1 << 20
@@ -102,12 +103,17 @@ func (m *Map) Head() ([]byte, error) {
 	head := make([]byte, mapFixed, mapFixed+1024)
 	copy(head, mapMagic)
 	rand.Read(head[len(mapMagic) : len(mapMagic)+saltSize])
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
+		zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, err
 	}
 	defer enc.Close()
-	head = enc.EncodeAll(m.table(), head)
+	table := m.table()
+	if len(table) > maxTable {
+		return nil, fmt.Errorf("encode map: %d chunks and %d runs are more than readers take", len(m.Chunks), len(m.Runs))
+	}
+	head = enc.EncodeAll(table, head)
 	binary.LittleEndian.PutUint32(head[mapFixed-4:], uint32(len(head)-mapFixed))
 	return head, nil
 }
@@ -219,7 +225,7 @@ func (t *tableReader) hash() (h Hash) {
 
 func parseTable(table []byte) (*Map, error) {
 	t := &tableReader{b: table}
-	m := &Map{BlockSize: int(t.num(MaxChunk)), Size: t.num(1 << 62)}
+	m := &Map{BlockSize: int(t.num(MaxChunk)), Size: t.num(maxSize)}
 	m.Packs = make([]Hash, t.count(HashSize))
 	for i := range m.Packs {
 		m.Packs[i] = t.hash()

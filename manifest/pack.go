@@ -50,14 +50,14 @@ func (p *PackWriter) Finish() (Hash, []byte) {
 	return h, p.buf
 }
 
-// Retire picks the packs of a backup whose blocks its successor should store anew: those of which less than half is in use, worst first,
+// Retire picks the packs of a backup whose blocks its successor should store anew: those of whose chunks less than half is in use, worst first,
 // and at most a tenth of all that is in use, so that no single backup pays for all. One may always go: it holds less than half of PackTarget.
 func Retire(packs []Pack) []Hash {
 	var all int64
 	var worst []Pack
 	for _, p := range packs {
 		all += p.Live
-		if p.Live < p.Size/2 {
+		if p.Live < (p.Size-int64(PackHeader))/2 {
 			worst = append(worst, p)
 		}
 	}

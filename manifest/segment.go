@@ -17,10 +17,10 @@ import (
 const (
 	segmentMagic = "BDBVSEG1"
 	segmentFixed = len(segmentMagic) + 4
-	// MaxSegmentHeader bounds the JSON header of a segment.
-	MaxSegmentHeader = 64 << 10
+	// maxSegmentHeader bounds the JSON header of a segment.
+	maxSegmentHeader = 64 << 10
 	// SegmentHead is how many bytes of a segment are certain to hold its fixed part and header.
-	SegmentHead = segmentFixed + MaxSegmentHeader
+	SegmentHead = segmentFixed + maxSegmentHeader
 	// segmentFormat is the version of the header.
 	segmentFormat = 1
 )
@@ -65,7 +65,7 @@ func WriteSegment(w io.Writer, h *SegmentHeader, records io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("encode segment: %w", err)
 	}
-	if len(head) > MaxSegmentHeader {
+	if len(head) > maxSegmentHeader {
 		return fmt.Errorf("encode segment: header of %d bytes", len(head))
 	}
 	sum := sha256.New()
@@ -96,14 +96,26 @@ func WriteSegment(w io.Writer, h *SegmentHeader, records io.Reader) error {
 // ReadSegmentHeader reads a header from the first bytes of a segment, of which at least SegmentHead or all are given. It checks the
 // form, not the checksum, which stands at the end.
 func ReadSegmentHeader(head []byte) (*SegmentHeader, error) {
-	if len(head) < segmentFixed || string(head[:len(segmentMagic)]) != segmentMagic {
-		return nil, unknownMagic("segment", head, segmentMagic)
+	return readSegmentHead(bytes.NewReader(head))
+}
+
+func readSegmentHead(r io.Reader) (*SegmentHeader, error) {
+	fixed := make([]byte, segmentFixed)
+	if _, err := io.ReadFull(r, fixed); err != nil {
+		return nil, segmentError(err)
 	}
-	n := binary.LittleEndian.Uint32(head[len(segmentMagic):])
-	if n > MaxSegmentHeader || int(n) > len(head)-segmentFixed {
-		return nil, damaged("segment", "its header of %d bytes does not fit", n)
+	if string(fixed[:len(segmentMagic)]) != segmentMagic {
+		return nil, unknownMagic("segment", fixed, segmentMagic)
 	}
-	return parseSegmentHeader(head[segmentFixed : segmentFixed+int(n)])
+	n := binary.LittleEndian.Uint32(fixed[len(segmentMagic):])
+	if n > maxSegmentHeader {
+		return nil, damaged("segment", "header of %d bytes", n)
+	}
+	head := make([]byte, n)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return nil, segmentError(err)
+	}
+	return parseSegmentHeader(head)
 }
 
 func parseSegmentHeader(data []byte) (*SegmentHeader, error) {
@@ -144,23 +156,8 @@ type SegmentReader struct {
 func NewSegmentReader(r io.Reader) (*SegmentReader, error) {
 	s := &SegmentReader{sum: sha256.New()}
 	s.body = &trailerReader{r: r, sum: s.sum}
-	fixed := make([]byte, segmentFixed)
-	if _, err := io.ReadFull(s.body, fixed); err != nil {
-		return nil, segmentError(err)
-	}
-	if string(fixed[:len(segmentMagic)]) != segmentMagic {
-		return nil, unknownMagic("segment", fixed, segmentMagic)
-	}
-	n := binary.LittleEndian.Uint32(fixed[len(segmentMagic):])
-	if n > MaxSegmentHeader {
-		return nil, damaged("segment", "header of %d bytes", n)
-	}
-	head := make([]byte, n)
-	if _, err := io.ReadFull(s.body, head); err != nil {
-		return nil, segmentError(err)
-	}
 	var err error
-	if s.Header, err = parseSegmentHeader(head); err != nil {
+	if s.Header, err = readSegmentHead(s.body); err != nil {
 		return nil, err
 	}
 	s.left = int64(s.Header.End - s.Header.Start)
