@@ -569,6 +569,10 @@ func TestReplayByChance(t *testing.T) {
 			password := []string{"", "", "secret"}[rnd.IntN(3)]
 			c := &chance{lab: newLab(t, envtest.Spec{Password: password, LogFileSize: 24 << 10, Config: []string{"set_lg_bsize 4096"}}), Rand: rnd, live: map[string]bool{}, spent: map[string]bool{}}
 			c.steps(c.IntN(8), func() {})
+			if c.IntN(2) == 0 {
+				c.Checkpoint()
+				c.steps(c.IntN(3), func() {})
+			}
 			c.beginCopies()
 			c.steps(c.IntN(8), func() { c.copySome(func() bool { return c.IntN(3) == 0 }) })
 			c.copyAll()
