@@ -28,9 +28,6 @@ type Record struct {
 // Next is the LSN just after the record.
 func (r *Record) Next() LSN { return LSN{r.LSN.File, r.LSN.Offset + r.Len} }
 
-// IsHeader reports whether the record is the header of its log file.
-func (r *Record) IsHeader() bool { return r.LSN.Offset == 0 }
-
 // The record types that this package understands, as libdb's .src files number them.
 const (
 	typeRegister     = 2
@@ -40,7 +37,6 @@ const (
 	typePrepare      = 13
 	typeRecycle      = 14
 	typeFileRemove   = 141
-	typeMetaSub      = 142
 	typeCreate       = 143
 	typeRemove       = 144
 	typeWrite        = 145

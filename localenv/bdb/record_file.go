@@ -171,24 +171,6 @@ func (r *Record) FileVacated() (FileVacated, bool) {
 	return v, f.ok()
 }
 
-// MetaSub is a __crdel_metasub record: a metadata page written into an existing file, mostly that of a new subdatabase.
-type MetaSub struct {
-	Index int32 // see Register.Index
-	Page  uint32
-	Data  []byte // part of the record's Body
-}
-
-// MetaSub decodes a __crdel_metasub record.
-func (r *Record) MetaSub() (MetaSub, bool) {
-	f, ok := r.fields(typeMetaSub)
-	if !ok {
-		return MetaSub{}, false
-	}
-	m := MetaSub{Index: int32(f.u32()), Page: f.u32(), Data: f.dbt()}
-	f.lsn()
-	return m, f.ok()
-}
-
 // dirname reads the data directory, which older logs don't have.
 func (f *fieldReader) dirname(r *Record) string {
 	if r.logVersion() < versionDirname {

@@ -50,9 +50,6 @@ func TestRecordBodies(t *testing.T) {
 	r = decodeOne(t, 19, typeFileRemove, id, other, "a.db", uint32(AppData), uint32(0x80000005))
 	vacated, ok := r.FileVacated()
 	same(vacated, ok, FileVacated{id, other, "a.db", AppData, 0x80000005})
-	r = decodeOne(t, 19, typeMetaSub, uint32(3), uint32(4), []byte("page"), LSN{1, 2})
-	sub, ok := r.MetaSub()
-	same(sub, ok, MetaSub{3, 4, []byte("page")})
 	r = decodeOne(t, 19, typeChild, uint32(0x80000005), LSN{2, 3})
 	child, ok := r.Child()
 	same(child, ok, Child{0x80000005, LSN{2, 3}})
@@ -95,7 +92,6 @@ func FuzzRecord(f *testing.F) {
 		err := walkLog(w.buf, nil, func(_ *LogDecoder, r *Record) {
 			r.Commit()
 			r.Checkpoint()
-			r.MetaSub()
 			if c, ok := r.FileCreate(); ok && len(c.Name)+len(c.Dir) > len(rest) {
 				t.Error("names longer than the record")
 			}
