@@ -76,7 +76,7 @@ func FuzzSegment(f *testing.F) {
 	f.Add(sampleSegment(f))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if _, err := decodeSegment(data); err == nil {
-			if _, err := ReadSegmentHeader(data); err != nil {
+			if _, err := ReadSegmentHeader(bytes.NewReader(data)); err != nil {
 				t.Fatal(err)
 			}
 		}

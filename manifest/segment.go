@@ -19,8 +19,6 @@ const (
 	segmentFixed = len(segmentMagic) + 4
 	// maxSegmentHeader bounds the JSON header of a segment.
 	maxSegmentHeader = 64 << 10
-	// SegmentHead is how many bytes of a segment are certain to hold its fixed part and header.
-	SegmentHead = segmentFixed + maxSegmentHeader
 	// segmentFormat is the version of the header.
 	segmentFormat = 1
 )
@@ -93,13 +91,9 @@ func WriteSegment(w io.Writer, h *SegmentHeader, records io.Reader) error {
 	return err
 }
 
-// ReadSegmentHeader reads a header from the first bytes of a segment, of which at least SegmentHead or all are given. It checks the
-// form, not the checksum, which stands at the end.
-func ReadSegmentHeader(head []byte) (*SegmentHeader, error) {
-	return readSegmentHead(bytes.NewReader(head))
-}
-
-func readSegmentHead(r io.Reader) (*SegmentHeader, error) {
+// ReadSegmentHeader reads the header at the beginning of a segment, and no further. It checks the form, not the checksum, which stands at
+// the end.
+func ReadSegmentHeader(r io.Reader) (*SegmentHeader, error) {
 	fixed := make([]byte, segmentFixed)
 	if _, err := io.ReadFull(r, fixed); err != nil {
 		return nil, segmentError(err)
@@ -157,7 +151,7 @@ func NewSegmentReader(r io.Reader) (*SegmentReader, error) {
 	s := &SegmentReader{sum: sha256.New()}
 	s.body = &trailerReader{r: r, sum: s.sum}
 	var err error
-	if s.Header, err = readSegmentHead(s.body); err != nil {
+	if s.Header, err = ReadSegmentHeader(s.body); err != nil {
 		return nil, err
 	}
 	s.left = int64(s.Header.End - s.Header.Start)

@@ -3,6 +3,7 @@
 package repository
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -74,7 +75,7 @@ func Open(ctx context.Context, b *remote.Bucket) (*Repository, error) {
 
 // PutOnce stores data under key unless there is something already (remote.ErrExists).
 func PutOnce(ctx context.Context, b *remote.Bucket, key string, data []byte) error {
-	return b.Put(ctx, key, strings.NewReader(string(data)), int64(len(data)),
+	return b.Put(ctx, key, bytes.NewReader(data), int64(len(data)),
 		remote.PutOptions{IfAbsent: true, SHA256: sha256.Sum256(data), HasSHA256: true})
 }
 
@@ -101,7 +102,7 @@ func (r *Repository) Environments(ctx context.Context) ([]string, error) {
 			return names, nil
 		}
 		names = append(names, next)
-		after = next + "/\U0010FFFF" // behind every key that begins with "name/"
+		after = next + "0" // '0' comes after '/': behind every key that begins with "name/"
 	}
 }
 
@@ -182,20 +183,15 @@ func (r *Repository) EachSegment(ctx context.Context, env string, t manifest.Tim
 	return err
 }
 
-// SegmentHeader reads the header of a stored segment with one request.
+// SegmentHeader reads the header of a stored segment with one request. It asks for all of the segment, of which a list tells no size here, and
+// stops reading behind the header.
 func (r *Repository) SegmentHeader(ctx context.Context, env string, s manifest.SegmentName) (*manifest.SegmentHeader, error) {
-	rc, err := r.Bucket.Open(ctx, s.Key(env), 0, int64(manifest.SegmentHead))
+	rc, err := r.Bucket.Open(ctx, s.Key(env), 0, -1)
 	if err != nil {
 		return nil, err
 	}
-	head, err := io.ReadAll(rc)
-	if errors.Is(err, remote.ErrOutOfRange) {
-		err = nil // the segment is shorter than the longest header
-	}
-	if err = errors.Join(err, rc.Close()); err != nil {
-		return nil, fmt.Errorf("read %s: %w", s.Key(env), err)
-	}
-	h, err := manifest.ReadSegmentHeader(head)
+	defer rc.Close() // what is not read can't be lost
+	h, err := manifest.ReadSegmentHeader(rc)
 	if err == nil && (h.Name() != s || h.Environment != env) {
 		err = fmt.Errorf("its header names %s of %s: %w", h.Name(), h.Environment, manifest.ErrDamaged)
 	}
