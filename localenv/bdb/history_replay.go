@@ -260,15 +260,20 @@ func (p *Replay) find(id FileID) *LaidFile {
 	return nil
 }
 
-// placeAt is Place for the file itself. A file that the log does not know stays where it was found.
+// placeAt is Place for the file itself. A file that the log does not know stays where it was found, and so does one whose name it does not know: a
+// copy that the application made of the file has its id too.
 func (f *LaidFile) placeAt(found string) (place string, ok bool) {
 	switch {
-	case f == nil || !f.Moved:
+	case f == nil || !f.Moved || !f.isCalled(path.Base(found)):
 		return found, true
 	case f.Absent:
 		return "", false
 	}
 	return f.respell(found), true
+}
+
+func (f *LaidFile) isCalled(base string) bool {
+	return slices.ContainsFunc(f.names, func(name string) bool { return path.Base(name) == base })
 }
 
 // respell gives the file's name relative to the directory to which found is relative. Names in the log are relative to that, or begin further up or down:

@@ -175,8 +175,8 @@ func TestReplay(t *testing.T) {
 	if err != nil || len(stages) != 1 || !stages[0].Until.IsZero() {
 		t.Fatalf("%d stages, %v", len(stages), err)
 	}
-	found := map[string]FileID{"r.db": {1}, "q.db": {2}, "text": {}, "other.db": {9}, "sub/r.db": {1}}
-	want := map[string]string{"r.db": "p.db", "text": "text", "other.db": "other.db", "sub/r.db": "sub/p.db"}
+	found := map[string]FileID{"r.db": {1}, "q.db": {2}, "text": {}, "other.db": {9}, "sub/r.db": {1}, "copy of r.db": {1}}
+	want := map[string]string{"r.db": "p.db", "text": "text", "other.db": "other.db", "sub/r.db": "sub/p.db", "copy of r.db": "copy of r.db"}
 	if got := places(t, stages, found)[0]; !reflect.DeepEqual(got, want) {
 		t.Errorf("files go to %v, want %v", got, want)
 	}
