@@ -9,8 +9,6 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/zeebo/blake3"
-
 	"bdbvault/manifest"
 )
 
@@ -162,8 +160,6 @@ func (d *dataFile) compareBlocks(b []byte, first int64, sums []byte, right *int6
 		d.need.add(first + n)
 	}
 }
-
-func blockSum(b []byte) manifest.Hash { return blake3.Sum256(b) }
 
 // readHashes reads n hashes of the map from place first on into buf.
 func (d *dataFile) readHashes(buf []byte, first, n int64) ([]byte, error) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/zeebo/blake3"
+
 	"bdbvault/localenv/bdb"
 	"bdbvault/manifest"
 )
@@ -142,6 +144,18 @@ func TestBatches(t *testing.T) {
 	} {
 		if got := batchLen(c.files); got != c.want {
 			t.Errorf("%d files of %d bytes: batch of %d, want %d", len(c.files), c.files[0].Size, got, c.want)
+		}
+	}
+}
+
+func TestBlockSum(t *testing.T) {
+	b := make([]byte, 128<<10)
+	for i := range b {
+		b[i] = byte(i*i>>7 + i)
+	}
+	for _, n := range []int{0, 1, 100, 512, 8192, wide - 1, wide, wide + 1, len(b)} {
+		if got, want := blockSum(b[:n]), manifest.Hash(blake3.Sum256(b[:n])); got != want {
+			t.Errorf("%d bytes: %s, want %s", n, got, want)
 		}
 	}
 }
