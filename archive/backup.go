@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
 	"bdbvault/localenv/engine"
@@ -283,17 +285,46 @@ func (b *backup) copyPages(ctx context.Context) (err error) {
 	if b.m.BegunAt, err = b.log.End(ctx); err != nil {
 		return err
 	}
-	if err := b.copyFiles(ctx); err != nil {
-		return err
-	}
-	if err := b.step("log-end"); err != nil {
+	err = b.followLog(ctx, func(ctx context.Context) error {
+		if err := b.copyFiles(ctx); err != nil {
+			return err
+		}
+		return b.step("log-end")
+	})
+	if err != nil {
 		return err
 	}
 	if err := b.log.Refresh(ctx); err != nil {
-		return fmt.Errorf("log: %w", err)
+		return logLost(err)
 	}
 	b.end, err = b.log.End(ctx)
 	return err
+}
+
+// followLog calls fn and holds every log file that appears meanwhile.
+func (b *backup) followLog(ctx context.Context, fn func(context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	following, stop := context.WithCancel(ctx)
+	group.Go(func() error {
+		return logLost(b.log.Follow(following))
+	})
+	group.Go(func() error {
+		defer stop()
+		return fn(ctx)
+	})
+	return group.Wait()
+}
+
+// logLost says how log files can be missing that were written since the run began.
+func logLost(err error) error {
+	var gap *localenv.LogGap
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &gap):
+		return fmt.Errorf("log: %w: removed as soon as they were written (DB_LOG_AUTOREMOVE, db_archive -d?)", err)
+	}
+	return fmt.Errorf("log: %w", err)
 }
 
 // neededFrom is where recovery has to start: the oldest LSN that the last checkpoint needs, or the whole log where there is no checkpoint or

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"bdbvault/localenv/bdb"
 )
@@ -98,9 +99,43 @@ func (l *Log) Close() (err error) {
 	return err
 }
 
+// followEvery is how often Follow looks for the next log file: no log file becomes removable before a later one is begun and a checkpoint written.
+const followEvery = 5 * time.Millisecond
+
+// Follow takes in new log files as they appear, until ctx ends. That is how a long piece of work does not lose the log that is written meanwhile to an
+// application that removes log files as soon as it may. The errors are those of Refresh.
+func (l *Log) Follow(ctx context.Context) error {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		next := fmt.Sprintf("log.%010d", l.files[len(l.files)-1].Number+1)
+		if _, err := os.Lstat(filepath.Join(l.dir, next)); err != nil {
+			continue
+		}
+		if err := l.Refresh(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
 // Refresh takes in log files that are new. Those that were removed stay readable. An error of type *LogReplaced or *LogGap says that
 // what is on disk does not continue what is held; then the Log is as it was, and of use for reading only.
 func (l *Log) Refresh(ctx context.Context) error {
+	err := l.refresh(ctx)
+	var gap *LogGap
+	if errors.As(err, &gap) {
+		// A file that is made while a directory is listed may be passed over, and the one made after it be found.
+		err = l.refresh(ctx)
+	}
+	return err
+}
+
+func (l *Log) refresh(ctx context.Context) error {
 	listed, err := listLog(l.dir)
 	if err != nil {
 		return fmt.Errorf("list log files: %w", err)
@@ -208,13 +243,14 @@ func (h *heldLog) readHeader(ctx context.Context, key *bdb.Key) error {
 	return nil
 }
 
-// listLog lists the log files of a directory in ascending order.
+// listLog lists the log files of a directory in ascending order. It looks at the newest first: log files are removed from the oldest on, so that the
+// list has no gaps when some go meanwhile.
 func listLog(dir string) (files []LogFile, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range entries {
+	for _, e := range slices.Backward(entries) {
 		number, ok := parseLogName(e.Name())
 		if !ok {
 			continue
