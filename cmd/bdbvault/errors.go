@@ -109,7 +109,7 @@ func hint(err error) string {
 	case is[*archive.ChainError](err):
 		return "Take a full backup, which begins a new timeline: bdbvault backup. What was shipped before stays restorable."
 	}
-	for _, find := range []func(error) string{damageHint, restoreHint, engineHint, storeHint, localHint} {
+	for _, find := range []func(error) string{damageHint, diskHint, restoreHint, engineHint, storeHint, localHint} {
 		if h := find(err); h != "" {
 			return h
 		}
@@ -135,6 +135,18 @@ func damageHint(err error) string {
 	return ""
 }
 
+// diskHint is about this host's disks, whatever was being done; a store has its own words.
+func diskHint(err error) string {
+	switch {
+	case is[*remote.Error](err):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "The disk is full: make room. The same command then goes on."
+	case errors.Is(err, syscall.EROFS):
+		return "The file system is mounted read-only."
+	}
+	return ""
+}
+
 func restoreHint(err error) string {
 	switch {
 	case errors.Is(err, restore.ErrEnvironment):
@@ -143,6 +155,8 @@ func restoreHint(err error) string {
 		return "bdbvault list shows what there is. Take one with bdbvault backup."
 	case is[*restore.NotFoundError](err), is[*noBackupError](err):
 		return "bdbvault list shows all backups."
+	case is[*restore.TargetError](err) && errors.Is(err, fs.ErrPermission):
+		return "Run bdbvault as a user who may write there, or restore into another directory."
 	case is[*restore.TargetError](err):
 		return "Restore into a new or an empty directory. An interrupted restore is resumed by the same command."
 	case is[*restore.ConfigError](err):
@@ -208,10 +222,6 @@ func localHint(err error) string {
 	switch {
 	case errors.Is(err, localenv.ErrNoLog):
 		return "Only transactional environments with their log on disk can be backed up live."
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "The disk is full: make room. The same command then goes on."
-	case errors.Is(err, syscall.EROFS):
-		return "The file system is mounted read-only."
 	case errors.Is(err, fs.ErrPermission):
 		return "Run bdbvault as root or as the user who owns the files."
 	case errors.Is(err, fs.ErrNotExist):
