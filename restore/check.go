@@ -21,6 +21,9 @@ func (r *restorer) check(ctx context.Context) error {
 		return err
 	}
 	c := &checker{restorer: r, home: h}
+	for i := range r.m.Files {
+		c.had.add(r.m.Files[i].FileID, r.m.Files[i].PartialID)
+	}
 	c.log(r.story.history.Files())
 	c.backup()
 	c.created()
@@ -36,6 +39,7 @@ func (r *restorer) check(ctx context.Context) error {
 type checker struct {
 	*restorer
 	home    *home
+	had     idSet // files in the backup
 	known   idSet // files that the log speaks of
 	problem MissingError
 }
@@ -85,7 +89,11 @@ func (c *checker) mustExist(f *bdb.HistoryFile) {
 		c.problem.Wrong = append(c.problem.Wrong, fmt.Sprintf("%s (found as %s)", f.Name, strings.Join(elsewhere, ", ")))
 		return
 	}
-	if reason := c.skipped(f.Name); reason != "" {
+	reason := c.skipped(f.Name)
+	if reason == "" && !c.had.has(f.ID) && !f.Remade(c.copied()) && f.LastOpen.Before(c.copied()) {
+		reason = "it was gone when the backup began; what is removed without a transaction is not in the log"
+	}
+	if reason != "" {
 		c.note("%s is not in the backup: %s", f.Name, reason)
 		return
 	}
@@ -183,12 +191,8 @@ func (c *checker) namedByLog() map[string]bool {
 
 // created lists databases that were not in the backup.
 func (c *checker) created() {
-	var had idSet
-	for i := range c.m.Files {
-		had.add(c.m.Files[i].FileID, c.m.Files[i].PartialID)
-	}
 	for _, f := range c.home.files {
-		if !f.id.IsZero() && !had.has(f.id) {
+		if !f.id.IsZero() && !c.had.has(f.id) {
 			c.result.Created = append(c.result.Created, f.path)
 		}
 	}

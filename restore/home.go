@@ -210,3 +210,26 @@ func below(at, dir string) (rel string, ok bool) {
 	}
 	return strings.CutPrefix(at, dir+"/")
 }
+
+// dropStandIns removes placeholders that recovery left behind, as it does when two files exchange their names in one transaction. One of a
+// prepared transaction keeps a name for it.
+func (r *restorer) dropStandIns(ctx context.Context) error {
+	for _, f := range r.story.history.Files() {
+		if f.State == bdb.FileInDoubt {
+			return nil
+		}
+	}
+	h, err := r.scan(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range h.files {
+		if !f.standIn {
+			continue
+		}
+		if err := r.t.root.Remove(f.path); err != nil {
+			return err
+		}
+	}
+	return nil
+}

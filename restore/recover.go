@@ -44,6 +44,9 @@ func (r *restorer) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.dropStandIns(ctx); err != nil {
+		return err
+	}
 	if err := r.takeLog(); err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"bdbvault/localenv/bdb"
@@ -161,6 +163,14 @@ func TestRenames(t *testing.T) {
 			h.Rename("", "line.db", "row.db")
 			h.Consume("", "row.db", 250)
 		},
+		"exchanged in one transaction": func(h *envtest.TestHold) {
+			h.Create("", fresh)
+			h.Begin("t")
+			h.Rename("t", "old.db", "x.db")
+			h.Rename("t", "new.db", "old.db")
+			h.Rename("t", "x.db", "new.db")
+			h.Commit("t")
+		},
 		"made and renamed in one transaction": func(h *envtest.TestHold) {
 			h.Begin("t")
 			h.Create("t", fresh)
@@ -234,24 +244,27 @@ func TestRemoveInFlight(t *testing.T) {
 	}
 }
 
-// TestLostFile takes a database out of a manifest: recovery ends well, but something is missing.
+// TestLostFile takes a database out of a manifest: recovery ends well, but something is missing. Unless the log has not heard of it
+// since the backup began: then it was removed without a transaction, which the log does not tell.
 func TestLostFile(t *testing.T) {
 	env, p := small(t)
 	h := envtest.StartHold(t, env)
 	h.Put("", "a.db", 9000, 10)
 	h.FlushLog()
 	p.full(env.Home, func(m *manifest.Manifest) {
-		for i := range m.Files {
-			if m.Files[i].Path == "a.db" {
-				m.Files = append(m.Files[:i], m.Files[i+1:]...)
-				return
-			}
-		}
+		m.Files = slices.DeleteFunc(m.Files, func(f manifest.File) bool { return f.Path == "a.db" })
 	})
-	_, err := p.restoreTo(filepath.Join(t.TempDir(), "to"), restore.Options{})
+	res, err := p.restoreTo(filepath.Join(t.TempDir(), "to"), restore.Options{})
+	if err != nil || len(res.Notes) != 1 || !strings.Contains(res.Notes[0], "a.db") {
+		t.Errorf("not heard of any more: %+v, %v", res, err)
+	}
+	h.Put("", "a.db", 9100, 10)
+	h.FlushLog()
+	p.ship(env.Home)
+	_, err = p.restoreTo(filepath.Join(t.TempDir(), "to"), restore.Options{})
 	var missing *restore.MissingError
 	if !errors.As(err, &missing) || fmt.Sprint(missing.Missing) != "[a.db]" {
-		t.Errorf("got %v", err)
+		t.Errorf("in use since: %v", err)
 	}
 }
 
