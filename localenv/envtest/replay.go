@@ -13,7 +13,7 @@ import (
 
 // Rename is a committed rename of a database file, as the log has it.
 type Rename struct {
-	LSN      bdb.LSN
+	LSN      bdb.LSN // of the first rename record of the transaction: that of an extent or a partition, if there are some
 	Old, New string
 }
 
@@ -149,7 +149,7 @@ func (r *replay) run() error {
 		stages = append(stages, f.LSN)
 	}
 	slices.SortFunc(stages, bdb.LSN.Compare)
-	for _, end := range stages {
+	for _, end := range slices.Compact(stages) {
 		if err := r.stage(end); err != nil {
 			return fmt.Errorf("up to %v: %w", end, err)
 		}

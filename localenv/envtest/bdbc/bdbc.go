@@ -8,6 +8,7 @@ package bdbc
 
 /*
 #cgo LDFLAGS: -ldb
+#include <errno.h>
 #include "shim.h"
 */
 import "C"
@@ -56,6 +57,9 @@ func IsDeadlock(err error) bool {
 
 // IsNotFound reports whether a key does not exist, or a cursor is at the end.
 func IsNotFound(err error) bool { return hasCode(err, C.DB_NOTFOUND, C.DB_KEYEMPTY) }
+
+// IsFileGone reports whether a file was not there, or not what the engine thought it to be.
+func IsFileGone(err error) bool { return hasCode(err, C.ENOENT, C.EINVAL) }
 
 // Version is the engine's own description of itself.
 func Version() string { return C.GoString(C.db_version(nil, nil, nil)) }

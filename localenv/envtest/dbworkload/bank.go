@@ -168,8 +168,20 @@ func keeper(f *flag.FlagSet, args []string) error {
 }
 
 func tidy(env *bdbc.Env, removeLogs bool) error {
-	if err := env.Checkpoint(true); err != nil || !removeLogs {
+	if err := checkpoint(env); err != nil || !removeLogs {
 		return err
 	}
 	return env.RemoveLogs()
+}
+
+// checkpoint tries again when libdb finds the file of a dirty page gone or changed, because another process just renamed it or
+// removed it: that is a race in the engine's buffer pool, not damage.
+func checkpoint(env *bdbc.Env) (err error) {
+	for range 20 {
+		if err = env.Checkpoint(true); !bdbc.IsFileGone(err) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return err
 }

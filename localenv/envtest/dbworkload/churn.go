@@ -48,9 +48,14 @@ type churnFile struct {
 
 // step is one thing to do in a transaction, and what to remember if it commits.
 type step struct {
-	name   string
-	do     func(*bdbc.Txn, *[]*bdbc.DB) error
-	commit func()
+	name       string
+	do         func(*bdbc.Txn, *[]*bdbc.DB) error
+	commit     func()
+	mustCommit bool // aborting it could hang the engine
+}
+
+func newStep(name string, do func(*bdbc.Txn, *[]*bdbc.DB) error, commit func()) step {
+	return step{name: name, do: do, commit: commit}
 }
 
 func churn(f *flag.FlagSet, args []string) error {
@@ -99,14 +104,16 @@ func (c *churner) one() error {
 	var handles []*bdbc.DB // live as long as the transaction
 	end := "commit"
 	err = st.do(txn, &handles)
-	if err != nil || c.options.with(envtest.ChurnAborts) && !strings.HasPrefix(st.name, "truncate") && c.random.below(7) == 0 {
+	if err != nil || !st.mustCommit && c.options.with(envtest.ChurnAborts) && c.random.below(7) == 0 {
 		end = "abort"
 		err = errors.Join(ignoreDeadlock(err), txn.Abort())
 	} else if _, err = txn.Commit(bdbc.WriteNoSync); err == nil {
 		st.commit()
 	}
 	for _, db := range handles {
-		err = errors.Join(err, db.Close())
+		if closed := db.Close(); !bdbc.IsFileGone(closed) { // else as in checkpoint: the pages of other files are flushed along
+			err = errors.Join(err, closed)
+		}
 	}
 	fmt.Println("step", st.name, end)
 	if err != nil {
@@ -135,7 +142,7 @@ func (c *churner) choose() step {
 	for {
 		switch c.random.below(12) {
 		case 0:
-			if o.with(envtest.ChurnTruncate) {
+			if o.with(envtest.ChurnTruncate) && c.files[i].shape.Extent == 0 { // else libdb 5.3.28 crashes at times, in __qam_fremove
 				return c.truncate(c.files[i])
 			}
 		case 1:
@@ -203,7 +210,7 @@ func (c *churner) kind() string {
 
 func (c *churner) create() step {
 	d, names := c.shape()
-	return step{"create " + d.File, func(t *bdbc.Txn, handles *[]*bdbc.DB) error {
+	return newStep("create "+d.File, func(t *bdbc.Txn, handles *[]*bdbc.DB) error {
 		for _, name := range names {
 			db, err := c.env.CreateDB(t, d.File, name, createOptions(d, c.encrypted))
 			if err != nil {
@@ -215,7 +222,7 @@ func (c *churner) create() step {
 			}
 		}
 		return nil
-	}, func() { c.files = append(c.files, &churnFile{d, names}) }}
+	}, func() { c.files = append(c.files, &churnFile{d, names}) })
 }
 
 // write stores some records. In a queue it also consumes, so that extents go at one end as they come at the other.
@@ -250,14 +257,18 @@ func (c *churner) write(t *bdbc.Txn, db *bdbc.DB) error {
 func (c *churner) on(what string, file *churnFile, do func(*bdbc.Txn, *bdbc.DB) error) step {
 	d := file.shape
 	d.Name = file.names[c.random.below(len(file.names))]
-	return step{what + " " + d.String(), func(t *bdbc.Txn, handles *[]*bdbc.DB) error {
+	// To undo a slot that moved in a hash database, libdb 5.3.28 asks for the lock on its metadata page on behalf of nobody
+	// (__ham_changeslot_recover), and waits for ever if the aborting transaction itself has it.
+	st := newStep(what+" "+d.String(), func(t *bdbc.Txn, handles *[]*bdbc.DB) error {
 		db, err := c.env.OpenDB(t, d.File, d.Name)
 		if err != nil {
 			return err
 		}
 		*handles = append(*handles, db)
 		return do(t, db)
-	}, func() {}}
+	}, func() {})
+	st.mustCommit = d.Method == "hash" || d.Name != ""
+	return st
 }
 
 func (c *churner) fill(file *churnFile) step { return c.on("fill", file, c.write) }
@@ -299,16 +310,16 @@ func (c *churner) deleteOne(t *bdbc.Txn, db *bdbc.DB) error {
 
 func (c *churner) remove(i int) step {
 	d := c.files[i].shape
-	return step{"remove " + d.File, func(t *bdbc.Txn, _ *[]*bdbc.DB) error {
+	return newStep("remove "+d.File, func(t *bdbc.Txn, _ *[]*bdbc.DB) error {
 		return c.env.Remove(t, d.File, "")
-	}, func() { c.files = slices.Delete(c.files, i, i+1) }}
+	}, func() { c.files = slices.Delete(c.files, i, i+1) })
 }
 
 func (c *churner) rename(file *churnFile) step {
 	to := c.newName()
-	return step{"rename " + file.shape.File + " " + to, func(t *bdbc.Txn, _ *[]*bdbc.DB) error {
+	return newStep("rename "+file.shape.File+" "+to, func(t *bdbc.Txn, _ *[]*bdbc.DB) error {
 		return c.env.Rename(t, file.shape.File, "", to)
-	}, func() { file.shape.File = to }}
+	}, func() { file.shape.File = to })
 }
 
 // inside makes, renames or removes a database in a file that holds several.
@@ -318,15 +329,15 @@ func (c *churner) inside(file *churnFile) step {
 	switch c.random.below(3) {
 	case 0:
 		if len(file.names) > 1 && c.options.with(envtest.ChurnRemoves) {
-			return step{"remove " + file.shape.File + ":" + file.names[i], func(t *bdbc.Txn, _ *[]*bdbc.DB) error {
+			return newStep("remove "+file.shape.File+":"+file.names[i], func(t *bdbc.Txn, _ *[]*bdbc.DB) error {
 				return c.env.Remove(t, file.shape.File, file.names[i])
-			}, func() { file.names = slices.Delete(file.names, i, i+1) }}
+			}, func() { file.names = slices.Delete(file.names, i, i+1) })
 		}
 	case 1:
 		if c.options.with(envtest.ChurnRenames) {
-			return step{"rename " + file.shape.File + ":" + file.names[i], func(t *bdbc.Txn, _ *[]*bdbc.DB) error {
+			return newStep("rename "+file.shape.File+":"+file.names[i], func(t *bdbc.Txn, _ *[]*bdbc.DB) error {
 				return c.env.Rename(t, file.shape.File, file.names[i], name)
-			}, func() { file.names[i] = name }}
+			}, func() { file.names[i] = name })
 		}
 	}
 	return c.createInside(file, name)
@@ -335,12 +346,12 @@ func (c *churner) inside(file *churnFile) step {
 func (c *churner) createInside(file *churnFile, name string) step {
 	d := file.shape
 	d.Method = []string{"btree", "hash", "recno"}[c.random.below(3)]
-	return step{"create " + d.File + ":" + name, func(t *bdbc.Txn, handles *[]*bdbc.DB) error {
+	return newStep("create "+d.File+":"+name, func(t *bdbc.Txn, handles *[]*bdbc.DB) error {
 		db, err := c.env.CreateDB(t, d.File, name, createOptions(d, c.encrypted))
 		if err != nil {
 			return err
 		}
 		*handles = append(*handles, db)
 		return c.write(t, db)
-	}, func() { file.names = append(file.names, name) }}
+	}, func() { file.names = append(file.names, name) })
 }

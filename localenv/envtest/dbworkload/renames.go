@@ -36,7 +36,9 @@ func renames(f *flag.FlagSet, args []string) error {
 	return printJSON(tracker.done)
 }
 
-// renameTracker follows renames to the end of their transactions. They happen in child transactions, whose parents commit.
+// renameTracker follows renames to the end of their transactions. They happen in child transactions, whose parents commit. The
+// extents of a queue and the partitions of a database are renamed before the file itself, so a transaction's renames all count from
+// the first.
 type renameTracker struct {
 	open map[uint32][]envtest.Rename
 	done []envtest.Rename
@@ -63,11 +65,21 @@ func (r *renameTracker) add(lsn bdbc.LSN, body []byte) error {
 		delete(r.open, child)
 	case recRegop:
 		if f.number() == txnCommit {
-			r.done = append(r.done, r.open[txn]...)
+			r.commit(r.open[txn])
 		}
 		delete(r.open, txn)
 	}
 	return f.err
+}
+
+func (r *renameTracker) commit(all []envtest.Rename) {
+	for _, n := range all {
+		if base := path.Base(n.Old); strings.HasPrefix(base, "__dbq.") || strings.HasPrefix(base, "__dbp.") {
+			continue
+		}
+		n.LSN = all[0].LSN
+		r.done = append(r.done, n)
+	}
 }
 
 // internal names are the engine's: databases are made and removed under them.

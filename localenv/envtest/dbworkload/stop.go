@@ -80,7 +80,7 @@ func (s *stopper) sleep(d time.Duration) {
 // checkpoint: when all workers of an environment pause, the last one's checkpoint has written everything that they did.
 func (s *stopper) goOn(env *bdbc.Env) (bool, error) {
 	if s.pause.Load() && !s.stop.Load() {
-		if err := env.Checkpoint(true); err != nil {
+		if err := checkpoint(env); err != nil {
 			return false, err
 		}
 		fmt.Println("paused")
