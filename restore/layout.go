@@ -3,6 +3,7 @@ package restore
 import (
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -99,10 +100,14 @@ func newLayout(m *manifest.Manifest, at place) (*layout, error) {
 	return l, l.checkNames(m)
 }
 
+// logFileName is the form of names that only pieces of the log have.
+var logFileName = regexp.MustCompile(`^log\.[0-9]{10}$`)
+
 // checkNames refuses files that would stand in our own way.
 func (l *layout) checkNames(m *manifest.Manifest) error {
 	for i := range m.Files {
-		if at := l.file(&m.Files[i]); strings.HasPrefix(at, MarkerName) {
+		at := l.file(&m.Files[i])
+		if strings.HasPrefix(at, MarkerName) || path.Dir(at) == l.logDir && logFileName.MatchString(path.Base(at)) {
 			return &NameError{Name: at, Problem: "the name is reserved"}
 		}
 	}
