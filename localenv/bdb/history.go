@@ -36,6 +36,7 @@ type History struct {
 	ops        []*fileOp           // every record of a file operation, in log order
 	extents    []*fileChange       // renames and removals of queues' extents
 	temporary  map[string]bool     // names under which files and placeholders were made
+	start      LSN                 // the first record added
 	unreadable bool
 }
 
@@ -46,6 +47,7 @@ type fileOp struct {
 	file     *fileLife // on whose behalf; nil: not known, of work never finished
 	commit   LSN       // zero: not committed
 	prepared bool
+	partial  bool // of a transaction that began before the first record added
 }
 
 // happens tells whether a replay over files as of the LSN copied has to do the operation, when its log ends at until (zero: nowhere).
@@ -64,8 +66,8 @@ func (op *fileOp) keeps() bool { return op.prepared && op.commit.IsZero() && op.
 type fileTxn struct {
 	ops      []*fileOp
 	changes  []*fileChange
-	making   map[string]bool // temporary names of files that have no real name yet
 	prepared bool
+	partial  bool // it began before the first record added
 }
 
 // fileChange is something that was done to a file.
@@ -88,7 +90,7 @@ const (
 // fileLife is what is known of one file.
 type fileLife struct {
 	id          FileID
-	first       string        // the name by which the log first knows it
+	first       string        // the name by which the log first knows it; empty: only that it is removed is known
 	changes     []*fileChange // all of them, committed or not
 	placeholder bool
 	inMemory    bool
@@ -116,8 +118,15 @@ func (h *History) Add(r *Record) error {
 		h.unreadable = true
 		return nil
 	}
-	if r.PrevLSN.IsZero() && r.Txn != 0 && len(h.open) > 0 {
+	if h.start.IsZero() {
+		h.start = r.LSN
+	}
+	switch {
+	case r.Txn == 0:
+	case r.PrevLSN.IsZero():
 		delete(h.open, r.Txn) // the id is used anew, so whoever had it was aborted
+	case r.PrevLSN.Before(h.start):
+		h.txn(r.Txn).partial = true
 	}
 	if !h.take(r) {
 		return &BadRecord{r.LSN, fmt.Sprintf("body is not one of type %d", r.Type)}
@@ -146,7 +155,7 @@ func (h *History) take(r *Record) (ok bool) {
 func (h *History) txn(id uint32) *fileTxn {
 	t := h.open[id]
 	if t == nil {
-		t = &fileTxn{making: map[string]bool{}}
+		t = &fileTxn{}
 		h.open[id] = t
 	}
 	return t
@@ -156,8 +165,11 @@ func (h *History) txn(id uint32) *fileTxn {
 func (h *History) file(id FileID, name string, at LSN) *fileLife {
 	f := h.files[id]
 	if f == nil {
-		f = &fileLife{id: id, first: name}
+		f = &fileLife{id: id}
 		h.files[id] = f
+	}
+	if f.first == "" {
+		f.first = name
 	}
 	f.lastSeen = at
 	return f
@@ -170,8 +182,10 @@ func (h *History) addRegister(r *Record) bool {
 	}
 	f := h.file(g.ID, g.Name, r.LSN)
 	f.inMemory = f.inMemory || g.InMemory()
-	// A file that is being made counts by its create record: without that, whether the transaction went through is not known.
-	if g.Op != RegisterClose && g.Op != RegisterRecoveryClose && (g.CreateTxn == 0 || len(f.changes) > 0) {
+	// What a transaction made counts by its create record: without that, whether it went through is not known.
+	t := h.open[r.Txn]
+	made := t != nil && t.partial || g.CreateTxn != 0 && len(f.changes) == 0
+	if g.Op != RegisterClose && g.Op != RegisterRecoveryClose && !made {
 		f.lastOpen = r.LSN
 	}
 	if g.Op == RegisterOpen || g.Op == RegisterOpenExclusive {
@@ -183,13 +197,12 @@ func (h *History) addRegister(r *Record) bool {
 // addFileOp notes the record itself, and what it does to which file.
 func (h *History) addFileOp(r *Record) (ok bool) {
 	t := h.txn(r.Txn)
-	op := &fileOp{lsn: r.LSN, kind: r.Type}
+	op := &fileOp{lsn: r.LSN, kind: r.Type, partial: t.partial}
 	t.ops = append(t.ops, op)
 	h.ops = append(h.ops, op)
 	switch r.Type {
 	case typeCreate:
 		c, ok := r.FileCreate()
-		t.making[c.Name] = true
 		h.temporary[path.Base(c.Name)] = true
 		return ok
 	case typeRename:
@@ -214,9 +227,8 @@ func (h *History) addRename(r *Record, t *fileTxn, op *fileOp) bool {
 		return false
 	}
 	c := &fileChange{fileOp: op, id: n.ID, what: changeRename, from: n.From, to: n.To, dir: n.Dir}
-	if t.making[n.From] {
-		delete(t.making, n.From)
-		c.what = changeCreate
+	if strings.HasPrefix(path.Base(n.From), temporaryPrefix) {
+		c.what = changeCreate // under a temporary name it was no database yet
 	}
 	h.change(c, t)
 	return true
@@ -238,8 +250,11 @@ func (h *History) change(c *fileChange, t *fileTxn) {
 		return
 	}
 	name := c.from
-	if c.what == changeCreate {
+	switch c.what {
+	case changeCreate:
 		name = c.to
+	case changeRemove:
+		name = "" // a temporary one
 	}
 	c.file = h.file(c.id, name, c.lsn)
 	c.file.changes = append(c.file.changes, c)
@@ -259,7 +274,10 @@ func (t *fileTxn) settle() {
 // isExtent tells the files of a queue's extents.
 func isExtent(name string) bool { return strings.HasPrefix(path.Base(name), extentPrefix) }
 
-const extentPrefix = "__dbq."
+const (
+	extentPrefix    = "__dbq."
+	temporaryPrefix = "__db."
+)
 
 // addChild gives a nested transaction's work to its parent.
 func (h *History) addChild(r *Record) bool {
@@ -271,6 +289,9 @@ func (h *History) addChild(r *Record) bool {
 	delete(h.open, c.Child)
 	child.settle()
 	t := h.txn(r.Txn)
+	for _, op := range child.ops {
+		op.partial = t.partial
+	}
 	t.ops = append(t.ops, child.ops...)
 	t.changes = append(t.changes, child.changes...)
 	return true

@@ -1,6 +1,9 @@
 package bdb
 
-import "path"
+import (
+	"path"
+	"slices"
+)
 
 // FileState says what the log makes of a file.
 type FileState string
@@ -42,16 +45,20 @@ func (f *HistoryFile) Remade(copied LSN) bool {
 // Files are the files that the log added so far knows, by id, as recovery must leave them: what transactions did that were not committed is
 // undone. The log does not know of files that were removed without a transaction.
 //
-// Not among them are files of which there is no more than that they were closed. They may be what an aborted transaction made before the log
-// added begins: the abort closes them.
+// Not among them are files of which the log knows no more than that they were closed, or what transactions did to them that had begun before the log added and
+// were not committed: such a transaction may have made the file too, and then it is gone.
 func (h *History) Files() []HistoryFile {
 	var files []HistoryFile
 	for _, f := range h.sorted() {
-		if len(f.changes) > 0 || !f.lastOpen.IsZero() {
+		if f.isKnown() {
 			files = append(files, f.outcome())
 		}
 	}
 	return files
+}
+
+func (f *fileLife) isKnown() bool {
+	return !f.lastOpen.IsZero() || slices.ContainsFunc(f.changes, func(c *fileChange) bool { return !c.partial || !c.commit.IsZero() })
 }
 
 func (f *fileLife) outcome() HistoryFile {
