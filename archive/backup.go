@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
@@ -70,7 +73,8 @@ type backup struct {
 	retired map[manifest.Hash]bool
 	packs   packTable
 	journal *journal
-	stored  map[journalKey]*journalFile // what interrupted runs stored
+	stored  *storedPacks // what interrupted runs stored
+	old     oldFiles     // parent's
 	pipe    *pipeline
 	jobs    []*fileJob
 	dropped []*fileJob // copied, but another file has the name
@@ -134,15 +138,15 @@ func (b *backup) run(ctx context.Context) (res *BackupResult, err error) {
 	if b.opt.NewEnvironment {
 		b.parent = nil
 	}
-	if err := b.begin(ctx); err != nil {
-		return nil, err
-	}
 	defer func() {
 		err = errors.Join(err, b.close())
 		if err != nil {
 			res = nil
 		}
 	}()
+	if err := b.begin(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.withFlag(ctx, b.copyPages); err != nil {
 		return nil, err
 	}
@@ -171,6 +175,7 @@ func (b *backup) begin(ctx context.Context) error {
 			return fmt.Errorf("checkpoint: %w", err)
 		}
 	}
+	b.old = indexOld(b.parent)
 	b.retire()
 	spool, err := b.st.spool()
 	if err != nil {
@@ -202,13 +207,8 @@ func (b *backup) openJournal(ctx context.Context) (err error) {
 }
 
 func (b *backup) close() (err error) {
-	for _, j := range append(b.jobs, b.dropped...) {
-		if j.src != nil {
-			err = errors.Join(err, j.src.Close())
-		}
-		if j.parent != nil {
-			err = errors.Join(err, j.parent.close())
-		}
+	for _, j := range slices.Concat(b.jobs, b.dropped) {
+		err = errors.Join(err, j.src.Close(), j.letGo())
 	}
 	if b.log != nil {
 		err = errors.Join(err, b.log.Close())
@@ -216,7 +216,10 @@ func (b *backup) close() (err error) {
 	if b.journal != nil {
 		err = errors.Join(err, b.journal.close())
 	}
-	return errors.Join(err, b.pipe.spool.Close())
+	if b.pipe != nil {
+		err = errors.Join(err, b.pipe.spool.Close())
+	}
+	return errors.Join(err, b.stored.close())
 }
 
 // retire picks the parent's packs whose blocks are stored anew: those less than half alive, worst first, a tenth of the environment at most. A
@@ -242,8 +245,8 @@ func (b *backup) withFlag(ctx context.Context, fn func(context.Context) error) e
 		b.m.BulkSafe.Why = "not asked for"
 		return fn(ctx)
 	}
-	ran, err := b.holdFlag(ctx, fn)
-	lost := ran && errors.Is(err, engine.ErrFlagLost)
+	ran, failed, err := b.holdFlag(ctx, fn)
+	lost := ran && !failed && errors.Is(err, engine.ErrFlagLost)
 	if mode == BulkRequire || err == nil || (ran && !lost) || ctx.Err() != nil {
 		b.m.BulkSafe.Held = err == nil
 		return err
@@ -259,16 +262,18 @@ func (b *backup) withFlag(ctx context.Context, fn func(context.Context) error) e
 	return fn(ctx)
 }
 
-// holdFlag reports whether fn was called, besides its error or that of the flag.
-func (b *backup) holdFlag(ctx context.Context, fn func(context.Context) error) (ran bool, err error) {
+// holdFlag reports whether fn was called, and whether it failed, besides the errors of fn and of the flag, which may both be in err.
+func (b *backup) holdFlag(ctx context.Context, fn func(context.Context) error) (ran, failed bool, err error) {
 	if b.opt.Engine == nil {
-		return false, fmt.Errorf("no engine: %w", engine.ErrNotSupported)
+		return false, false, fmt.Errorf("no engine: %w", engine.ErrNotSupported)
 	}
 	err = b.opt.Engine.HotBackup(ctx, func(ctx context.Context) error {
 		ran = true
-		return fn(ctx)
+		err := fn(ctx)
+		failed = err != nil
+		return err
 	})
-	return ran, err
+	return ran, failed, err
 }
 
 // copyPages is what the flag is held for: from the note of where recovery starts to the end of the log as it is after the last page was read.
@@ -358,7 +363,9 @@ func (b *backup) finish(ctx context.Context) error {
 	if err := b.shipLog(ctx); err != nil {
 		return err
 	}
-	b.describe()
+	if err := b.describe(); err != nil {
+		return err
+	}
 	if err := b.storeMaps(ctx); err != nil {
 		return err
 	}
@@ -371,7 +378,7 @@ func (b *backup) checkPages() error {
 	for _, j := range b.jobs {
 		e := &j.entry
 		if len(j.stats.Bad) > 0 {
-			damage.Files = append(damage.Files, DamagedFile{Path: j.name(), Pages: j.stats.Bad})
+			damage.Files = append(damage.Files, DamagedFile{j.name(), j.stats.Bad, j.stats.Damaged - int64(len(j.stats.Bad))})
 			for _, p := range j.stats.Bad {
 				e.Damaged = append(e.Damaged, p.Page)
 			}
@@ -388,7 +395,7 @@ func (b *backup) checkPages() error {
 		}
 		b.m.Pages.Read += j.stats.Pages
 		b.m.Pages.Reread += j.stats.Reread
-		b.m.Pages.Bad += int64(len(j.stats.Bad))
+		b.m.Pages.Bad += j.stats.Damaged
 		if j.unread {
 			b.m.Pages.Skipped += e.Size / int64(e.PageSize)
 		}
@@ -400,7 +407,7 @@ func (b *backup) checkPages() error {
 }
 
 // describe fills in what the manifest says of the environment.
-func (b *backup) describe() {
+func (b *backup) describe() error {
 	m := b.m
 	m.Host, _ = os.Hostname()
 	m.Home, m.Tool, m.LogVersion = b.env.Home, b.opt.Tool, b.log.Version()
@@ -418,22 +425,35 @@ func (b *backup) describe() {
 	if h, err := b.log.Header(b.m.ConsistentAt.File); err == nil {
 		m.Encrypted = h.Encrypted
 	}
+	for _, d := range append(b.env.Dirs[:len(b.env.Dirs):len(b.env.Dirs)], b.env.LogDir) {
+		if !utf8.ValidString(d.Name) {
+			return fmt.Errorf("directory %q in DB_CONFIG: its name is not UTF-8 and can't be stored: rename it", d.Name)
+		}
+	}
 	for _, d := range b.env.Dirs {
 		m.Dirs = append(m.Dirs, manifest.Dir{Name: d.Name})
 	}
-	for _, d := range b.listing.Dirs {
-		mode := d.Stat.Mode & 0o7777
-		if dir := &m.Dirs[d.Dir]; d.Path == "." {
-			dir.Mode, dir.UID, dir.GID = mode, d.Stat.UID, d.Stat.GID
-		} else {
-			m.Folders = append(m.Folders, manifest.Folder{Dir: d.Dir, Path: d.Path, Mode: mode, UID: d.Stat.UID, GID: d.Stat.GID})
-		}
-	}
+	b.describeFolders()
 	for name := range b.odd {
 		m.Skipped = append(m.Skipped, manifest.Skipped{Path: name, Reason: "its name is not UTF-8"})
 	}
 	for _, s := range b.listing.Skipped {
 		m.Skipped = append(m.Skipped, manifest.Skipped{Path: s.Path, Reason: s.Reason})
+	}
+	return nil
+}
+
+func (b *backup) describeFolders() {
+	for _, d := range b.listing.Dirs {
+		mode := d.Stat.Mode & 0o7777
+		switch dir := &b.m.Dirs[d.Dir]; {
+		case d.Path == ".":
+			dir.Mode, dir.UID, dir.GID = mode, d.Stat.UID, d.Stat.GID
+		case !utf8.ValidString(d.Path):
+			b.odd[strings.ToValidUTF8(d.Path, "\uFFFD")] = true
+		default:
+			b.m.Folders = append(b.m.Folders, manifest.Folder{Dir: d.Dir, Path: d.Path, Mode: mode, UID: d.Stat.UID, GID: d.Stat.GID})
+		}
 	}
 }
 

@@ -113,6 +113,7 @@ func (b *backup) commit(ctx context.Context) error {
 	if err := b.step("look"); err != nil {
 		return err
 	}
+	began := time.Now().UTC()
 	l, err := b.look(ctx)
 	if err != nil {
 		return err
@@ -136,17 +137,17 @@ func (b *backup) commit(ctx context.Context) error {
 		return fmt.Errorf("store the manifest: %w", err)
 	}
 	b.result.Manifest, b.result.ManifestSize = b.m, int64(len(data))
-	return b.committed(ctx, data)
+	return b.committed(ctx, data, began)
 }
 
 // committed checks that the manifest was not stored so late that it is void, and brings the state up to date. The backup is made: trouble
-// with the state is a note.
-func (b *backup) committed(ctx context.Context, data []byte) error {
+// with the state is a note. The last look began at looked, by this host's clock.
+func (b *backup) committed(ctx context.Context, data []byte, looked time.Time) error {
 	if err := b.step("committed"); err != nil {
 		return err
 	}
 	// Half the grace period is hours: only a run that was frozen that long by its own clock has to ask the store's.
-	if time.Since(b.m.Finished) > b.repo.Info.Grace()/8 {
+	if time.Since(looked) > b.repo.Info.Grace()/8 {
 		info, err := b.repo.Bucket.Stat(ctx, manifest.ManifestKey(b.opt.Env, b.m.ID))
 		if err != nil {
 			return err
@@ -197,20 +198,49 @@ func (b *backup) checkHistory(ctx context.Context) error {
 		created[f.ID] = f.Remade(b.m.BegunAt)
 	}
 	b.resolveNames(created)
-	var names []string
-	for _, f := range h.Files() {
-		if f.State == bdb.FileExists && !created[f.ID] && !b.hasFile(f.ID) && !replicationFile(f.Name) {
-			names = append(names, f.Name)
+	if err := b.checkCovered(h.Files(), created); err != nil {
+		return err
+	}
+	return b.checkReplay(h)
+}
+
+// checkCovered looks for the databases that must be there. One that was last open before the copy began may be gone because it was removed without a
+// transaction, of which the log does not tell.
+func (b *backup) checkCovered(files []bdb.HistoryFile, created map[bdb.FileID]bool) error {
+	var lost []string
+	for _, f := range files {
+		if f.State != bdb.FileExists || created[f.ID] || b.hasFile(f.ID) || replicationFile(f.Name) {
+			continue
 		}
+		if !f.LastOpen.Before(b.m.BegunAt) {
+			lost = append(lost, f.Name)
+		}
+		b.m.Skipped = append(b.m.Skipped, manifest.Skipped{Path: f.Name, Reason: "named in the log, but not in the environment's directories"})
 	}
-	if len(names) == 0 {
-		return nil
+	if len(lost) > 0 && !b.opt.AllowDamaged {
+		return &NotCoveredError{Names: lost}
 	}
-	if !b.opt.AllowDamaged {
-		return &NotCoveredError{Names: names}
+	return nil
+}
+
+// checkReplay asserts that recovery can follow the log from these copies: what it can't, the next backup can, for which that log is over.
+func (b *backup) checkReplay(h *bdb.History) error {
+	stages, err := h.Replay(b.m.NeededFrom, b.m.BegunAt)
+	if err != nil {
+		return fmt.Errorf("%w: back up again after the next checkpoint", err)
 	}
-	for _, n := range names {
-		b.m.Skipped = append(b.m.Skipped, manifest.Skipped{Path: n, Reason: "named in the log, but not in the environment's directories"})
+	taken := map[journalKey]string{}
+	for _, j := range b.jobs {
+		place, ok := stages[0].Place(j.entry.Path, j.entry.FileID)
+		if !ok || j.entry.FileID.IsZero() {
+			continue
+		}
+		key := journalKey{j.entry.Dir, place}
+		if other := taken[key]; other != "" {
+			return fmt.Errorf("%s and %s are copies of one database, which recovery would look for at %s: remove one, or back up again after the next checkpoint",
+				other, j.name(), place)
+		}
+		taken[key] = j.name()
 	}
 	return nil
 }

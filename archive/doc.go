@@ -10,9 +10,13 @@
 // the file's map and fills chunks with the blocks that are new; workers compress chunks; the packer appends them, again in order, and hands full packs
 // to uploaders. All buffers come from two pools of fixed size, which is what bounds memory, whatever the size of the environment:
 //
-//	extents and chunks     (2·workers + 4) × 1 MiB raw, twice while read, and as much for compressed chunks
+//	extents, chunks        (2·workers + 2) × 1 MiB of each, and as much for what chunks are compressed to
 //	packs                  (uploads + 1) × 17 MiB
 //	hashes                 on disk, in an unlinked file of the state directory
+//	parent's maps          of the files that are being read, some 40 bytes per row of blocks
+//	new maps               of all files that changed: some 80 bytes per chunk and 24 per row of blocks
+//
+// What grows with the environment is the last of these, by about a ten-thousandth of its size.
 //
 // When every page has been read, the log is shipped up to its end as it is then; that end is the backup's consistent-at. Maps follow, then
 // a last look at the store that everything named exists, then the manifest: the one object that makes all of it a backup.

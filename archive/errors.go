@@ -29,7 +29,8 @@ type DamageError struct{ Files []DamagedFile }
 // DamagedFile is a file with bad pages.
 type DamagedFile struct {
 	Path  string
-	Pages []bdb.PageError
+	Pages []bdb.PageError // the first ones
+	More  int64           // further ones
 }
 
 func (e *DamageError) Error() string {
@@ -38,7 +39,7 @@ func (e *DamageError) Error() string {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		fmt.Fprintf(&b, "%s: %d damaged pages, the first is page %d: %s", f.Path, len(f.Pages), f.Pages[0].Page, f.Pages[0].Problem)
+		fmt.Fprintf(&b, "%s: %d damaged pages, the first is page %d: %s", f.Path, int64(len(f.Pages))+f.More, f.Pages[0].Page, f.Pages[0].Problem)
 	}
 	return b.String()
 }

@@ -15,25 +15,33 @@ type fileJob struct {
 	src     *localenv.Source
 	entry   manifest.File
 	size    int64     // when it was opened: as much is read
+	round   int       // in which it was found
 	started time.Time // before the first read
 
-	old      *manifest.File // in the parent backup; nil: not there, or not comparable
-	parent   *parentFile    // old's map; nil as old
-	oldPacks []int          // ordinals of parent's packs in the pack table; noPack: its blocks are stored anew
-	unread   bool           // taken over from the parent as it is
-	journal  *journalFile   // what an interrupted run stored of it; nil: nothing
+	old    *manifest.File // in the parent backup; nil: not there, or not comparable
+	unread bool           // taken over from the parent as it is
+
+	// While it is read: see recall and letGo.
+	parent   *parentFile  // old's map; nil as old
+	oldPacks []int        // ordinals of parent's packs in the pack table; noPack: its blocks are stored anew
+	journal  *journalFile // what interrupted runs stored of it; nil: nothing
+	chunks   map[chunkKey]int
 
 	// Written by the sequencer.
-	m         manifest.Map // Chunks[i].Pack is an ordinal of the pack table until the map is stored; new chunks stand in placed
-	chunks    map[chunkKey]int
-	newChunks int
-	changed   bool // the map is not the parent's
-	ended     bool // a read came back short: the file was truncated, and ends there
-	read      int64
-	hashAt    int64 // offset of its hashes in the spool
-	stats     localenv.ReadStats
+	m       manifest.Map // Chunks[i].Pack is an ordinal of the pack table until the map is stored; new chunks stand in placed
+	changed bool         // the map is not the parent's
+	ended   bool         // a read came back short: the file was truncated, and ends there
+	read    int64
+	hashAt  int64 // offset of its hashes in the spool
+	stats   localenv.ReadStats
 
-	placed map[int]manifest.Chunk // written by the packer: where the new chunks of m are
+	placed []placement // written by the packer
+}
+
+// placement says where a new chunk of a file's map is.
+type placement struct {
+	index int // in m.Chunks
+	chunk manifest.Chunk
 }
 
 // chunkKey is where a chunk stands: the ordinal of a pack and an offset in it.
@@ -43,6 +51,19 @@ type chunkKey struct {
 }
 
 func (j *fileJob) name() string { return j.entry.Path }
+
+// letGo gives back what only reading needed.
+func (j *fileJob) letGo() error {
+	p := j.parent
+	j.parent, j.oldPacks, j.journal, j.chunks = nil, nil, nil, nil
+	if !j.changed {
+		j.m = manifest.Map{} // the parent's stands for it
+	}
+	if p == nil {
+		return nil
+	}
+	return p.close()
+}
 
 // oldChunk returns the index in j's map of a chunk that stands in the store already.
 func (j *fileJob) oldChunk(pack int, c manifest.Chunk) int {

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -29,7 +32,7 @@ func (b *backup) copyFiles(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		fresh, err := b.openNew(listing.Files)
+		fresh, err := b.openNew(listing.Files, round)
 		if err != nil {
 			return err
 		}
@@ -52,10 +55,10 @@ func (b *backup) copyFiles(ctx context.Context) error {
 }
 
 // openNew opens the files that are not known yet by device and inode. All stay open to the end, so that no inode is used a second time.
-func (b *backup) openNew(files []localenv.File) ([]*fileJob, error) {
+func (b *backup) openNew(files []localenv.File, round int) ([]*fileJob, error) {
 	var fresh []*fileJob
 	for _, f := range files {
-		if b.seen[inode{f.Stat.Device, f.Stat.Inode}] != nil {
+		if b.isKnown(f, round) {
 			continue
 		}
 		src, err := b.env.OpenFile(f)
@@ -72,13 +75,33 @@ func (b *backup) openNew(files []localenv.File) ([]*fileJob, error) {
 			continue
 		}
 		f = src.File()
-		j := &fileJob{file: f, src: src, size: f.Stat.Size, entry: newEntry(f, src), placed: map[int]manifest.Chunk{}}
+		j := &fileJob{file: f, src: src, size: f.Stat.Size, entry: newEntry(f, src), round: round}
 		b.jobs = append(b.jobs, j)
-		b.seen[inode{f.Stat.Device, f.Stat.Inode}] = j
+		if id := inodeOf(f); b.seen[id] == nil {
+			b.seen[id] = j
+		}
 		fresh = append(fresh, j)
 	}
 	return fresh, nil
 }
+
+// isKnown reports whether the file has been opened, under whatever name. But a further name that it has at the same time, by a link, is a file of its own:
+// restored as one, for nobody knows which of the names is used.
+func (b *backup) isKnown(f localenv.File, round int) bool {
+	first := b.seen[inodeOf(f)]
+	if first == nil || first.round != round {
+		return first != nil
+	}
+	name := filepath.Join(b.env.Dirs[first.file.Dir].Path, filepath.FromSlash(first.file.Path))
+	info, err := os.Stat(name)
+	if err != nil {
+		return true // renamed between the two looks
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return !ok || uint64(st.Dev) != f.Stat.Device || st.Ino != f.Stat.Inode
+}
+
+func inodeOf(f localenv.File) inode { return inode{f.Stat.Device, f.Stat.Inode} }
 
 // skipOddName leaves out a file whose name is not UTF-8, as neither manifests nor all stores can hold it. For a database that would be a loss that
 // nobody sees.
@@ -100,24 +123,13 @@ func (b *backup) skipOddName(f localenv.File, src *localenv.Source) error {
 
 // sameEnvironment refuses to append to the history of another environment: at least one database has to be in both.
 func (b *backup) sameEnvironment(jobs []*fileJob) error {
-	if b.parent == nil {
+	if len(b.old.byID) == 0 {
 		return nil
 	}
-	databases := 0
-	for i := range b.parent.Files {
-		old := &b.parent.Files[i]
-		if old.FileID.IsZero() {
-			continue
+	for _, j := range jobs {
+		if b.old.sameID(&j.entry) != nil {
+			return nil
 		}
-		databases++
-		for _, j := range jobs {
-			if sameFileID(old.FileID, old.PartialID, j.entry.FileID, j.entry.PartialID) {
-				return nil
-			}
-		}
-	}
-	if databases == 0 {
-		return nil
 	}
 	return &OtherEnvironmentError{Env: b.opt.Env, Last: b.parent}
 }
@@ -127,9 +139,7 @@ func (b *backup) readFiles(ctx context.Context, jobs []*fileJob, round int) erro
 	var read []*fileJob
 	var total int64
 	for _, j := range jobs {
-		if err := b.prepare(ctx, j); err != nil {
-			return err
-		}
+		b.prepare(j)
 		if !j.unread {
 			read = append(read, j)
 			total += j.size
@@ -150,43 +160,22 @@ func (b *backup) readFiles(ctx context.Context, jobs []*fileJob, round int) erro
 	return b.pipe.run(ctx, read)
 }
 
-// prepare finds the file in the parent backup and in the journal, and decides whether it has to be read.
-func (b *backup) prepare(ctx context.Context, j *fileJob) error {
+// prepare finds the file in the parent backup and decides whether it has to be read.
+func (b *backup) prepare(j *fileJob) {
 	j.entry.BlockSize = manifest.NextBlockSize(j.size, j.entry.PageSize)
-	old := b.findOld(j)
-	if old != nil {
-		if keepBlockSize(old, j) {
-			j.entry.BlockSize = old.BlockSize
-		}
-		if !b.opt.ReadAll && b.takeOver(j, old) {
-			return nil
-		}
-		if err := b.openOld(ctx, j, old); err != nil {
-			return err
-		}
+	old := b.old.find(&j.entry)
+	if old == nil {
+		return
 	}
-	if jf := b.stored[journalKey{j.entry.Dir, j.entry.Path}]; jf != nil && jf.blockSize == j.entry.BlockSize {
-		j.journal = jf
+	if keepBlockSize(old, j) {
+		j.entry.BlockSize = old.BlockSize
 	}
-	return nil
-}
-
-// findOld finds the file in the parent: a database by its id, wherever it was, anything else by its name.
-func (b *backup) findOld(j *fileJob) *manifest.File {
-	if b.parent == nil {
-		return nil
+	if !b.opt.ReadAll && b.takeOver(j, old) {
+		return
 	}
-	var byName *manifest.File
-	for i := range b.parent.Files {
-		f := &b.parent.Files[i]
-		if sameFileID(f.FileID, f.PartialID, j.entry.FileID, j.entry.PartialID) {
-			return f
-		}
-		if f.Dir == j.entry.Dir && f.Path == j.entry.Path {
-			byName = f
-		}
+	if old.BlockSize == j.entry.BlockSize && !b.avoid[old.Map] {
+		j.old = old
 	}
-	return byName
 }
 
 // keepBlockSize keeps the parent's block size, so that blocks stay comparable, until the file has outgrown it fourfold.
@@ -204,10 +193,7 @@ func (b *backup) takeOver(j *fileJob, old *manifest.File) bool {
 			return false
 		}
 	}
-	readAt := old.ReadAt
-	j.entry = *old
-	j.entry.ReadAt = readAt
-	j.unread, j.old = true, old
+	j.entry, j.unread, j.old = *old, true, old
 	b.progress.File(j.name())
 	return true
 }
@@ -219,27 +205,26 @@ func (b *backup) packOrdinal(p manifest.Pack) int {
 	return b.packs.known(p.Name, p.Size)
 }
 
-// openOld opens the parent's map of the file for comparison. A map that is lost makes the file new, no more.
-func (b *backup) openOld(ctx context.Context, j *fileJob, old *manifest.File) error {
-	if old.BlockSize != j.entry.BlockSize || b.avoid[old.Map] {
-		return nil
+// recall opens what is stored of a file that is about to be read, for comparison. It is held until the file has been read and no longer, so that memory
+// does not grow with the number of files.
+func (b *backup) recall(ctx context.Context, j *fileJob) (err error) {
+	if j.journal, err = b.stored.file(journalKey{j.entry.Dir, j.entry.Path}, j.entry.BlockSize); err != nil || j.old == nil {
+		return err
 	}
-	p, err := openParent(ctx, b.repo, b.st, b.opt.Env, old)
+	p, err := openParent(ctx, b.repo, b.st, b.opt.Env, j.old)
 	if errors.Is(err, manifest.ErrDamaged) || errors.Is(err, remote.ErrNotFound) {
+		// A map that is lost makes the file new, no more.
 		b.progress.Note(fmt.Sprintf("%s is stored as a whole: %v", j.name(), err))
+		j.old = nil
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	sizes := make(map[manifest.Hash]int64, len(b.parent.Packs))
-	for _, pk := range b.parent.Packs {
-		sizes[pk.Name] = pk.Size
-	}
+	j.parent = p
 	for _, name := range p.m.Packs {
-		j.oldPacks = append(j.oldPacks, b.packOrdinal(manifest.Pack{Name: name, Size: sizes[name]}))
+		j.oldPacks = append(j.oldPacks, b.packOrdinal(manifest.Pack{Name: name, Size: b.old.packs[name]}))
 	}
-	j.parent, j.old = p, old
 	return nil
 }
 

@@ -12,12 +12,14 @@ import (
 	"sort"
 	"sync"
 
+	"github.com/zeebo/blake3"
+
 	"bdbvault/manifest"
 )
 
 // journal lists the packs that a backup sends, so that the next run need not send them again if this one does not reach its commit. It is a row
-// of JSON documents, one per pack, appended just before the pack is sent; a torn last one is passed over, and so is a pack that the store
-// turns out not to have.
+// of lines, one per pack, each a checksum and a JSON document, appended just before the pack is sent; a torn line is passed over, and so is a pack
+// that the store turns out not to have.
 type journal struct {
 	mu   sync.Mutex
 	file *os.File
@@ -80,7 +82,7 @@ func (j *journal) add(pack manifest.Hash, size int64, chunks []journalChunk) err
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	// The line feed in front ends a line that a crash may have torn.
-	if _, err := j.file.Write(append(append([]byte{'\n'}, line...), '\n')); err != nil {
+	if _, err := fmt.Fprintf(j.file, "\n%s %s\n", sumOf(line), line); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
 	return nil
@@ -91,16 +93,19 @@ func (j *journal) close() error { return j.file.Close() }
 // forgetJournal removes the journal: a manifest names its packs now.
 func forgetJournal(st *state) error { return st.forget(stateJournal) }
 
-// journalFile finds blocks of one file in the packs of an interrupted run. A nil one finds nothing.
-type journalFile struct {
-	blockSize int
-	rows      []foundRow // by first block
+// storedPacks is the journal of interrupted runs, as far as the store still has the packs. It knows which file stands in which line, and reads a line
+// when a file is asked for. A nil one is empty.
+type storedPacks struct {
+	f     *os.File
+	lines map[journalKey][]*journalLine
+	last  *journalLine // read last: files that follow one another stand in the same lines
+	pack  *journalPack // what it says
 }
 
-type foundRow struct {
-	journalRow
-	chunk  manifest.Chunk // Pack is an ordinal of the pack table
-	hashes []byte
+type journalLine struct {
+	at      int64
+	length  int
+	ordinal int // of its pack in the pack table
 }
 
 type journalKey struct {
@@ -108,56 +113,113 @@ type journalKey struct {
 	path string
 }
 
-// readJournal reads the journal; usable says under which ordinal a pack may be referred to, noPack if it may not.
-func readJournal(st *state, usable func(manifest.Hash, int64) int) (map[journalKey]*journalFile, error) {
+// readJournal reads the journal; usable says under which ordinal a pack may be referred to, noPack if it may not. Close it.
+func readJournal(st *state, usable func(manifest.Hash, int64) int) (*storedPacks, error) {
 	f, err := os.Open(st.path(stateJournal))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil // a run beside this one has just reached its commit
 	}
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	defer f.Close()
-	files := map[journalKey]*journalFile{}
+	s := &storedPacks{f: f, lines: map[journalKey][]*journalLine{}}
 	r := bufio.NewReaderSize(f, 1<<20)
-	for {
+	for at := int64(0); ; {
 		line, err := r.ReadBytes('\n')
-		var p journalPack
-		if json.Unmarshal(line, &p) == nil {
+		if p := parseJournal(line); p != nil {
 			if ordinal := usable(p.Pack, p.Size); ordinal != noPack {
-				p.index(files, ordinal)
+				s.add(p, &journalLine{at, len(line), ordinal})
 			}
 		}
 		if err == io.EOF {
-			break
+			return s, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("state directory: %w", err)
+			return nil, errors.Join(fmt.Errorf("state directory: %w", err), f.Close())
 		}
+		at += int64(len(line))
 	}
-	for _, jf := range files {
-		sort.SliceStable(jf.rows, func(a, b int) bool { return jf.rows[a].First < jf.rows[b].First })
-	}
-	return files, nil
 }
 
-func (p *journalPack) index(files map[journalKey]*journalFile, ordinal int) {
+// parseJournal returns nil for a line that is not whole: what it said would be taken for what the store has.
+func parseJournal(line []byte) *journalPack {
+	sum, text, ok := bytes.Cut(bytes.TrimSuffix(line, []byte{'\n'}), []byte{' '})
+	p := new(journalPack)
+	if !ok || string(sum) != sumOf(text) || json.Unmarshal(text, p) != nil {
+		return nil
+	}
+	return p
+}
+
+func sumOf(text []byte) string { return manifest.Hash(blake3.Sum256(text)).String() }
+
+func (s *storedPacks) add(p *journalPack, line *journalLine) {
 	for _, c := range p.Chunks {
 		key := journalKey{c.Dir, c.Path}
-		jf := files[key]
-		if jf == nil {
-			jf = &journalFile{blockSize: c.BlockSize}
-			files[key] = jf
+		if n := len(s.lines[key]); n == 0 || s.lines[key][n-1] != line {
+			s.lines[key] = append(s.lines[key], line)
 		}
-		at := 0
-		for _, row := range c.Rows {
-			n := row.Count * manifest.HashSize
-			if row.Count <= 0 || at+n > len(c.Hashes) || c.BlockSize != jf.blockSize {
-				break
+	}
+}
+
+// file finds what is stored of a file in blocks of a size.
+func (s *storedPacks) file(key journalKey, blockSize int) (*journalFile, error) {
+	if s == nil || len(s.lines[key]) == 0 {
+		return nil, nil
+	}
+	j := &journalFile{}
+	for _, line := range s.lines[key] {
+		if err := s.read(line); err != nil {
+			return nil, err
+		}
+		for _, c := range s.pack.Chunks {
+			if c.Dir == key.dir && c.Path == key.path && c.BlockSize == blockSize {
+				j.add(c, line.ordinal)
 			}
-			jf.rows = append(jf.rows, foundRow{row, manifest.Chunk{Pack: ordinal, Offset: c.Offset, Length: c.Length, Raw: c.Raw}, c.Hashes[at : at+n]})
-			at += n
 		}
+	}
+	sort.SliceStable(j.rows, func(a, b int) bool { return j.rows[a].First < j.rows[b].First })
+	return j, nil
+}
+
+func (s *storedPacks) read(line *journalLine) error {
+	if s.last == line {
+		return nil
+	}
+	data := make([]byte, line.length)
+	if _, err := s.f.ReadAt(data, line.at); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	p := parseJournal(data)
+	if p == nil {
+		return fmt.Errorf("state directory: %s changed while it was read", s.f.Name())
+	}
+	s.last, s.pack = line, p
+	return nil
+}
+
+func (s *storedPacks) close() error {
+	if s == nil {
+		return nil
+	}
+	return s.f.Close()
+}
+
+// journalFile finds blocks of one file in the packs of interrupted runs. A nil one finds nothing.
+type journalFile struct{ rows []foundRow } // by first block
+
+type foundRow struct {
+	journalRow
+	chunk  manifest.Chunk // Pack is an ordinal of the pack table
+	hashes []byte
+}
+
+func (j *journalFile) add(c journalChunk, ordinal int) {
+	at := 0
+	for _, row := range c.Rows {
+		n := row.Count * manifest.HashSize
+		j.rows = append(j.rows, foundRow{row, manifest.Chunk{Pack: ordinal, Offset: c.Offset, Length: c.Length, Raw: c.Raw}, c.Hashes[at : at+n]})
+		at += n
 	}
 }
 

@@ -30,7 +30,6 @@ func (b *backup) storeMaps(ctx context.Context) error {
 	g.SetLimit(mapUploads)
 	for _, j := range b.jobs {
 		if j.unread || !j.changed {
-			b.maps[j.entry.Map] = j.entry.MapSize
 			continue
 		}
 		b.result.NewMaps++
@@ -81,8 +80,8 @@ func (b *backup) finishPacks() {
 // fileUses says how much of which pack (by ordinal) the file takes; its map's new chunks are in place afterwards.
 func (b *backup) fileUses(j *fileJob) map[int]int64 {
 	if !j.unread && j.changed {
-		for i, c := range j.placed {
-			j.m.Chunks[i] = c
+		for _, p := range j.placed {
+			j.m.Chunks[p.index] = p.chunk
 		}
 		return uses(&j.m)
 	}

@@ -55,6 +55,55 @@ func loadManifest(ctx context.Context, repo *repository.Repository, st *state, e
 	return m, nil
 }
 
+// oldFiles finds things in the parent backup. The zero one is empty.
+type oldFiles struct {
+	byID   map[[partialID]byte][]*manifest.File
+	byName map[journalKey]*manifest.File
+	packs  map[manifest.Hash]int64 // sizes
+}
+
+func indexOld(m *manifest.Manifest) (o oldFiles) {
+	if m == nil {
+		return o
+	}
+	o = oldFiles{map[[partialID]byte][]*manifest.File{}, map[journalKey]*manifest.File{}, map[manifest.Hash]int64{}}
+	for i := range m.Files {
+		f := &m.Files[i]
+		o.byName[journalKey{f.Dir, f.Path}] = f
+		if !f.FileID.IsZero() {
+			id := [partialID]byte(f.FileID[:partialID])
+			o.byID[id] = append(o.byID[id], f)
+		}
+	}
+	for _, p := range m.Packs {
+		o.packs[p.Name] = p.Size
+	}
+	return o
+}
+
+// find finds a file: a database by its id, wherever it was, anything else by its name. Of several databases of one id, which are copies that
+// somebody made, it is the one of that name too.
+func (o *oldFiles) find(f *manifest.File) *manifest.File {
+	named := o.byName[journalKey{f.Dir, f.Path}]
+	if named != nil && sameFileID(named.FileID, named.PartialID, f.FileID, f.PartialID) {
+		return named
+	}
+	if same := o.sameID(f); same != nil {
+		return same
+	}
+	return named
+}
+
+// sameID finds a database by its id.
+func (o *oldFiles) sameID(f *manifest.File) *manifest.File {
+	for _, old := range o.byID[[partialID]byte(f.FileID[:partialID])] {
+		if sameFileID(old.FileID, old.PartialID, f.FileID, f.PartialID) {
+			return old
+		}
+	}
+	return nil
+}
+
 // parentFile answers, for one file of the parent backup, where a block is stored and what its hash is.
 type parentFile struct {
 	m      *manifest.Map

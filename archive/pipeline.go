@@ -120,6 +120,9 @@ func (p *pipeline) run(ctx context.Context, jobs []*fileJob) error {
 
 func (p *pipeline) dispatch(ctx context.Context, jobs []*fileJob, work, order chan<- *extent) error {
 	for _, j := range jobs {
+		if err := p.b.recall(ctx, j); err != nil {
+			return err
+		}
 		for off := int64(0); ; off += extentSize {
 			e, err := p.extents.take(ctx)
 			if err != nil {
@@ -339,7 +342,6 @@ func (p *pipeline) chunkFor(ctx context.Context, j *fileJob) (*chunk, error) {
 	}
 	c.job, c.index, c.n, c.rows, c.sums = j, len(j.m.Chunks), 0, c.rows[:0], c.sums[:0]
 	j.m.Chunks = append(j.m.Chunks, manifest.Chunk{})
-	j.newChunks++
 	p.filling = c
 	return c, nil
 }
@@ -364,7 +366,7 @@ func (p *pipeline) endFile(ctx context.Context, j *fileJob) error {
 	j.m.Size, j.entry.Size = j.read, j.read
 	j.changed = j.changed || j.old.Size != j.read
 	p.b.progress.File(j.name())
-	return nil
+	return j.letGo()
 }
 
 func (p *pipeline) compressAll(ctx context.Context) error {
@@ -435,7 +437,7 @@ type openPack struct {
 
 func (o *openPack) add(c *chunk) {
 	at := o.w.Add(c.out)
-	c.job.placed[c.index] = manifest.Chunk{Pack: o.ordinal, Offset: at, Length: len(c.out), Raw: c.n}
+	c.job.placed = append(c.job.placed, placement{c.index, manifest.Chunk{Pack: o.ordinal, Offset: at, Length: len(c.out), Raw: c.n}})
 	o.entries = append(o.entries, c.entry(at))
 }
 

@@ -145,11 +145,7 @@ func (s *shipper) scan(ctx context.Context, file, start uint32, sealed bool) (*l
 	}}
 	h := &r.header
 	h.Host, _ = os.Hostname()
-	if s.last != nil && s.last.File == file {
-		h.LastRecord = s.last.LastRecord
-	}
-	from := bdb.LSN{File: file, Offset: start}
-	end, err := s.log.Walk(ctx, from, func(rec *bdb.Record) error {
+	_, err = s.log.Walk(ctx, bdb.LSN{File: file, Offset: start}, func(rec *bdb.Record) error {
 		if rec.LSN.File != file {
 			return errNextFile
 		}
@@ -167,9 +163,6 @@ func (s *shipper) scan(ctx context.Context, file, start uint32, sealed bool) (*l
 	}
 	if h.End == 0 && start == 0 {
 		h.End = lh.Length
-	}
-	if err == nil && end.File == file {
-		h.End = max(h.End, end.Offset)
 	}
 	if h.End <= start {
 		return nil, nil

@@ -247,11 +247,17 @@ func (b *backup) shipLog(ctx context.Context) error {
 
 // joinTimeline positions s at the end of the parent's timeline, or says why the log can't continue it.
 func (b *backup) joinTimeline(ctx context.Context, s *shipper) (reason string, err error) {
+	if b.opt.NewEnvironment {
+		return "a new environment was asked for", nil
+	}
 	if b.parent == nil {
 		return "first backup", nil
 	}
 	if err := s.find(ctx, b.parent); err != nil {
 		return "", err
+	}
+	if b.m.NeededFrom.File < s.first {
+		return fmt.Sprintf("recovery needs the log from file %d on, and timeline %s has it from file %d on", b.m.NeededFrom.File, s.timeline, s.first), nil
 	}
 	err = s.continues(ctx)
 	var broken *ChainError

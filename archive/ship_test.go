@@ -188,3 +188,24 @@ func TestBrokenChains(t *testing.T) {
 		broken(t, b, full)
 	})
 }
+
+// TestPasswordNotGivenAnyMore: without the password the last checkpoint can't be read, and recovery needs the log from an earlier file on than the timeline
+// has it.
+func TestPasswordNotGivenAnyMore(t *testing.T) {
+	home := filepath.Join(t.TempDir(), "home")
+	const password = "secret"
+	env := envtest.Create(t, home, envtest.Spec{LogFileSize: 1 << 20, Password: password, Bank: &envtest.Bank{Payload: 400}})
+	commit(t, env, 3000, envtest.BankOptions{})
+	if err := envtest.Checkpoint(home, password); err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, home)
+	b.key = bdb.NewKey(password)
+	with := b.backup(archive.BackupOptions{}).Manifest
+	b.key = nil
+	without := b.backup(archive.BackupOptions{}).Manifest
+	if with.NeededFrom.File < 2 || without.NeededFrom.File != 1 || without.Timeline == with.Timeline || without.NewTimeline == "" {
+		t.Errorf("needed from %s on timeline %s, then from %s on %s", with.NeededFrom, with.Timeline, without.NeededFrom, without.Timeline)
+	}
+	reaches(t, b, without, without.ConsistentAt)
+}

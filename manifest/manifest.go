@@ -104,7 +104,7 @@ type File struct {
 	Encrypted   bool       `json:"encrypted,omitempty"`
 	Unlogged    int64      `json:"unlogged,omitempty"` // pages written without logging (LSN 0/1)
 	MaxLSN      bdb.LSN    `json:"maxLSN"`             // the largest LSN on its pages
-	Damaged     []uint32   `json:"damaged,omitempty"`  // pages that were bad on the source's disk (--allow-damaged)
+	Damaged     []uint32   `json:"damaged,omitempty"`  // pages that were bad on the source's disk (--allow-damaged), the first hundred of them
 	BlockSize   int        `json:"blockSize"`
 	Map         Hash       `json:"map"`
 	MapSize     int64      `json:"mapSize"`
