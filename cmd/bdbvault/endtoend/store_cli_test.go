@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -30,35 +29,6 @@ const (
 // limit is far beyond what any command here takes on a busy machine.
 const limit = 3 * time.Minute
 
-// program is the path of bdbvault, built once in the life of a test binary and by the build cache hardly ever.
-var program = sync.OnceValues(buildProgram)
-
-func buildProgram() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	dir := filepath.Join(cache, "bdbvault-endtoend")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return "", err
-	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "bdbvault")
-	build := exec.Command("go", "build", "-o", path, "bdbvault/cmd/bdbvault")
-	build.Env = append(os.Environ(), "CGO_ENABLED=1")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build bdbvault: %w: %s", err, out)
-	}
-	return path, nil
-}
-
 // cli runs bdbvault as a person would, with no settings but its own.
 type cli struct {
 	t    *testing.T
@@ -69,7 +39,7 @@ type cli struct {
 
 func newCLI(t *testing.T) *cli {
 	t.Helper()
-	path, err := program()
+	path, err := product()
 	if err != nil {
 		t.Fatal(err)
 	}
