@@ -97,7 +97,7 @@ func (e *Environment) RunBank(o BankOptions) (*Workload, error) {
 	}
 	var calls [][]string
 	for i := range o.Processes {
-		calls = append(calls, []string{"bank", "--home", e.Home, "--worker", strconv.Itoa(i),
+		calls = append(calls, []string{"bank-worker", "--home", e.Home, "--worker", strconv.Itoa(i),
 			"--seed", strconv.FormatUint(o.Seed, 10), "--durability", o.Durability,
 			"--rate", strconv.FormatFloat(o.Rate/float64(o.Processes), 'f', -1, 64), "--commits", strconv.FormatUint(o.Commits, 10)})
 	}
@@ -130,14 +130,19 @@ func (e *BankError) Error() string {
 	return fmt.Sprintf("bank with %d commits is not consistent: %s", e.Report.LastCommit, strings.Join(e.Report.Problems, "; "))
 }
 
+// Err is a *BankError if the copy is not an exact prefix.
+func (r BankReport) Err() error {
+	if len(r.Problems) > 0 || !r.Contiguous || !r.SumOK || !r.BalancesOK {
+		return &BankError{r}
+	}
+	return nil
+}
+
 // CheckBank proves that a closed, recovered home holds exactly the first LastCommit commits. What breaks that is a *BankError.
 func CheckBank(home, password string) (BankReport, error) {
 	var r BankReport
-	if err := run(password, nil, &r, "check-bank", "--home", home); err != nil {
+	if err := run(password, nil, &r, "check-bank", "--json", "--home", home); err != nil {
 		return r, err
 	}
-	if len(r.Problems) > 0 || !r.Contiguous || !r.SumOK || !r.BalancesOK {
-		return r, &BankError{r}
-	}
-	return r, nil
+	return r, r.Err()
 }

@@ -57,7 +57,7 @@ func (e *Environment) RunChurn(o ChurnOptions) (*Workload, error) {
 	setDefault(&o.Rows, 200)
 	var calls [][]string
 	for i := range o.Processes {
-		calls = append(calls, []string{"churn", "--home", e.Home, "--worker", strconv.Itoa(i), "--seed", strconv.FormatUint(o.Seed, 10),
+		calls = append(calls, []string{"churn-worker", "--home", e.Home, "--worker", strconv.Itoa(i), "--seed", strconv.FormatUint(o.Seed, 10),
 			"--rate", strconv.FormatFloat(o.Rate/float64(o.Processes), 'f', -1, 64), "--files", strconv.Itoa(o.Files),
 			"--rows", strconv.Itoa(o.Rows), "--page-size", strconv.Itoa(o.PageSize), "--folder", o.Folder,
 			"--without", strings.Join(o.Without, ",")})

@@ -19,7 +19,7 @@ type Contents map[string]Content
 // Dump reads every database of a closed home. It changes nothing there and makes no region files.
 func Dump(home, password string) (Contents, error) {
 	var c Contents
-	err := run(password, nil, &c, "dump", "--home", home)
+	err := run(password, nil, &c, "dump", "--json", "--home", home)
 	return c, err
 }
 

@@ -63,3 +63,17 @@ func Prepare(home string, spec Spec) error {
 	}
 	return os.WriteFile(filepath.Join(home, "DB_CONFIG"), []byte(spec.ConfigText()), 0o644)
 }
+
+// ChangePages writes into so many percent of the pages of btree databases that Make filled, at random places, and checkpoints.
+func (e *Environment) ChangePages(percent float64, seed uint64, files ...string) error {
+	args := []string{"change", "--home", e.Home, "--percent", fmt.Sprint(percent), "--seed", fmt.Sprint(seed)}
+	for _, f := range files {
+		args = append(args, "--file", f)
+	}
+	return run(e.Password, nil, nil, args...)
+}
+
+// GrowLog adds records to a database of its own, grown.db, until the log is so many bytes longer.
+func (e *Environment) GrowLog(bytes int64, seed uint64) error {
+	return run(e.Password, nil, nil, "grow", "--home", e.Home, "--bytes", fmt.Sprint(bytes), "--seed", fmt.Sprint(seed))
+}

@@ -6,8 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -15,10 +17,16 @@ import (
 
 // Freeze stops all processes of a workload (SIGSTOP), calls fn and lets them go on. While it lasts, no file changes: a write that
 // was under way has finished in the kernel. Whoever joins the environment meanwhile may wait for a lock that a stopped process has.
-func (w *Workload) Freeze(fn func() error) error {
-	defer w.signal(syscall.SIGCONT)
-	if err := w.signal(syscall.SIGSTOP); err != nil {
+func (w *Workload) Freeze(fn func() error) (err error) {
+	thaw, err := w.thawer()
+	if err != nil {
 		return err
+	}
+	defer func() { err = errors.Join(err, thaw()) }()
+	for _, p := range w.procs {
+		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
 	}
 	for _, p := range w.procs {
 		if err := waitStopped(p.cmd.Process.Pid); err != nil {
@@ -28,14 +36,19 @@ func (w *Workload) Freeze(fn func() error) error {
 	return fn()
 }
 
-func (w *Workload) signal(s os.Signal) error {
-	var errs []error
-	for _, p := range w.procs {
-		if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			errs = append(errs, err)
-		}
+// thawer starts a shell that lets the processes go on when its standard input ends: when the function that is returned ends it, or
+// when this process dies, so that a dead test leaves no stopped processes behind.
+func (w *Workload) thawer() (func() error, error) {
+	script := "read line; kill -CONT"
+	for _, pid := range w.PIDs() {
+		script += " " + strconv.Itoa(pid)
 	}
-	return errors.Join(errs...)
+	cmd := exec.Command("sh", "-c", script+" 2>/dev/null; true")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	return func() error { return errors.Join(stdin.Close(), cmd.Wait()) }, cmd.Start()
 }
 
 // waitStopped returns when every thread of a process is stopped, or the process is gone.

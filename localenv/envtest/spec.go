@@ -20,6 +20,7 @@ type Spec struct {
 	Config      []string // other DB_CONFIG lines, as they stand
 	NoConfig    bool     // no DB_CONFIG file; then nothing above this line is possible but Seed
 	Password    string   // encrypts the environment and every database that is not Plain
+	TrimLog     bool     // remove log files that are not needed any more while loading, as a site does that archives them
 	Ratio       float64  // how far zstd -1 shrinks the records' values; 0 is 3
 	Databases   []Database
 	Bank        *Bank // nil: no bank
@@ -129,6 +130,21 @@ func below(home, dir string) string {
 		return dir
 	}
 	return filepath.Join(home, dir)
+}
+
+// SizedSpec is the environment of the benchmarks: about so many bytes of data in two btree databases, of 8 and 16 KiB pages, in a data
+// directory, and a bank for live load.
+func SizedSpec(size int64) Spec {
+	const value, overhead = 400, 1.13 // what pages, keys and their headers add
+	half := int64(float64(size) / overhead / 2)
+	return Spec{
+		DataDirs: []string{"data"}, Cache: 64 << 20, TrimLog: true,
+		Databases: []Database{
+			{File: "orders.db", Method: "btree", PageSize: 8192, Bytes: half, ValueSize: value, Bulk: true},
+			{File: "items.db", Method: "btree", PageSize: 16384, Bytes: half, ValueSize: value, Bulk: true},
+		},
+		Bank: &Bank{Accounts: 1000, PageSize: 8192},
+	}
 }
 
 // AllShapes is one database of every kind that the engine can make at this page size, with a few hundred records each.

@@ -72,8 +72,7 @@ func (e *Environment) start(calls [][]string) (*Workload, error) {
 		}
 		w.procs = append(w.procs, p)
 		go w.follow(p, out)
-	}
-	for _, p := range w.procs {
+		// One after the other: when the first makes the regions, another that opens them half made fails.
 		if err := p.waitReady(); err != nil {
 			w.Kill()
 			return nil, err
@@ -270,6 +269,12 @@ func (w *Workload) ended() (bool, error) {
 		}
 	}
 	return all, nil
+}
+
+// Ended reports whether all processes have ended, or one has failed.
+func (w *Workload) Ended() bool {
+	ended, _ := w.ended()
+	return ended
 }
 
 // Err is the failure of a worker so far, nil if there is none or they were killed.

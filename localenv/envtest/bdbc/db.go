@@ -265,3 +265,10 @@ func (d *DB) RecordLen() int {
 	}
 	return int(n)
 }
+
+// BtreeSize counts a btree's leaf pages and keys. It reads all of it.
+func (d *DB) BtreeSize() (leaves, records int, err error) {
+	var l, r C.u_int32_t
+	err = fail(C.shim_btree_size(d.p, &l, &r), "statistics of %s", d.Name)
+	return int(l), int(r), err
+}

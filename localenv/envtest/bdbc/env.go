@@ -145,3 +145,10 @@ func (e *Env) Rename(t *Txn, file, sub, to string) error {
 	defer freeTo()
 	return fail(C.shim_dbrename(e.p, t.c(), f, s, n, e.autoCommit(t)), "rename database %s %s to %s", file, sub, to)
 }
+
+// LogBytes is the length of the log since its first file, with removed files counted as full.
+func (e *Env) LogBytes() (int64, error) {
+	var n C.u_int64_t
+	err := fail(C.shim_log_bytes(e.p, &n), "log statistics")
+	return int64(n), err
+}

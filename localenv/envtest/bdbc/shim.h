@@ -135,3 +135,24 @@ static inline int shim_verify(DB *d, const char *file) { return d->verify(d, fil
 static inline int shim_log_cursor(DB_ENV *e, DB_LOGC **c) { return e->log_cursor(e, c, 0); }
 static inline int shim_log_next(DB_LOGC *c, DB_LSN *lsn, DBT *data) { return c->get(c, lsn, data, DB_NEXT); }
 static inline int shim_log_cursor_close(DB_LOGC *c) { return c->close(c, 0); }
+
+static inline int shim_log_bytes(DB_ENV *e, u_int64_t *n) {
+	DB_LOG_STAT *st;
+	int ret = e->log_stat(e, &st, 0);
+	if (ret != 0)
+		return ret;
+	*n = (u_int64_t)(st->st_cur_file - 1) * st->st_lg_size + st->st_cur_offset;
+	free(st);
+	return 0;
+}
+
+static inline int shim_btree_size(DB *d, u_int32_t *leaves, u_int32_t *records) {
+	DB_BTREE_STAT *st;
+	int ret = d->stat(d, NULL, &st, 0);
+	if (ret != 0)
+		return ret;
+	*leaves = st->bt_leaf_pg;
+	*records = st->bt_nkeys;
+	free(st);
+	return 0;
+}

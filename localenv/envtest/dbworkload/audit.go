@@ -24,6 +24,7 @@ type audit struct {
 
 func checkBank(f *flag.FlagSet, args []string) error {
 	p := placeFlags(f)
+	asJSON := f.Bool("json", false, "print the findings in JSON, and let the reader judge them")
 	f.Parse(args)
 	return withFiles(p, func(env *bdbc.Env, files []databaseFile) error {
 		l, err := openLedger(env, pathOf(files))
@@ -35,8 +36,21 @@ func checkBank(f *flag.FlagSet, args []string) error {
 		if err != nil {
 			return err
 		}
-		return printJSON(a.report)
+		if *asJSON {
+			return printJSON(a.report)
+		}
+		return a.judge()
 	})
+}
+
+// judge says it in words.
+func (a *audit) judge() error {
+	if err := a.report.Err(); err != nil {
+		return err
+	}
+	fmt.Printf("consistent: %d commits, each exactly once, the last at %s; %d accounts hold what these commits left\n",
+		a.report.LastCommit, a.report.LastTime.Format(time.RFC3339), a.report.Accounts)
+	return nil
 }
 
 // pathOf looks a database up by the name that the application knows it by.

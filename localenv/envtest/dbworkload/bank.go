@@ -22,7 +22,7 @@ type teller struct {
 	out        *bufio.Writer
 }
 
-func bank(f *flag.FlagSet, args []string) error {
+func bankWorker(f *flag.FlagSet, args []string) error {
 	p := placeFlags(f)
 	stop := addStopFlags(f)
 	worker := f.Uint("worker", 0, "this writer's `number`, written into the history")
@@ -38,7 +38,7 @@ func bank(f *flag.FlagSet, args []string) error {
 			return err
 		}
 		t := &teller{env: env, ledger: l, worker: uint32(*worker), durability: bdbc.Durability(*durability),
-			random: seeded(*seed, uint64(*worker), uint64(time.Now().UnixNano())), out: bufio.NewWriter(os.Stdout)}
+			random: seeded(*seed, uint64(*worker)), out: bufio.NewWriter(os.Stdout)}
 		return errors.Join(t.work(s, *rate, *commits), l.close())
 	})
 }
@@ -59,32 +59,6 @@ func (t *teller) work(s *stopper, rate float64, commits uint64) error {
 		pace.wait(s)
 	}
 	return nil
-}
-
-// pace spreads work evenly over time.
-type pace struct {
-	step time.Duration // 0 is no limit
-	due  time.Time
-}
-
-func newPace(rate float64) *pace {
-	p := &pace{due: time.Now()}
-	if rate > 0 {
-		p.step = time.Duration(float64(time.Second) / rate)
-	}
-	return p
-}
-
-// wait returns when the next piece of work is due. What was missed, in a pause for instance, is not made up for.
-func (p *pace) wait(s *stopper) {
-	if p.step == 0 {
-		return
-	}
-	p.due = p.due.Add(p.step)
-	if late := time.Since(p.due); late > 0 {
-		p.due = p.due.Add(max(0, late-time.Second))
-	}
-	s.sleep(time.Until(p.due))
 }
 
 // say reports a line at once. A reader that has gone is noticed by the end of standard input, not here.

@@ -58,7 +58,7 @@ func newStep(name string, do func(*bdbc.Txn, *[]*bdbc.DB) error, commit func()) 
 	return step{name: name, do: do, commit: commit}
 }
 
-func churn(f *flag.FlagSet, args []string) error {
+func churnWorker(f *flag.FlagSet, args []string) error {
 	p := placeFlags(f)
 	stop := addStopFlags(f)
 	var o churnFlags

@@ -7,6 +7,8 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 
 	"bdbvault/localenv/envtest"
 	"bdbvault/localenv/envtest/bdbc"
@@ -14,9 +16,10 @@ import (
 
 func create(f *flag.FlagSet, args []string) error {
 	p := placeFlags(f)
-	file := f.String("spec", "", "a `file` with the description (type Spec of package envtest, as JSON); - is standard input")
+	size := f.String("size", "100MiB", "how much data, about: two btree databases, of 8 and 16 KiB pages, in the folder data, and a bank")
+	file := f.String("spec", "", "instead, a `file` with a description (type Spec of package envtest, as JSON); - is standard input")
 	f.Parse(args)
-	spec, err := readSpec(*file)
+	spec, err := chooseSpec(*file, *size)
 	if err != nil {
 		return err
 	}
@@ -24,6 +27,25 @@ func create(f *flag.FlagSet, args []string) error {
 		spec.Password = p.password
 	}
 	return makeEnvironment(p.home, spec)
+}
+
+func chooseSpec(file, size string) (envtest.Spec, error) {
+	if file != "" {
+		return readSpec(file)
+	}
+	n, err := parseSize(size)
+	return envtest.SizedSpec(n), err
+}
+
+// parseSize reads a number of bytes with a binary unit, as in 2GiB.
+func parseSize(s string) (int64, error) {
+	number := strings.TrimRight(s, "KMGTiB")
+	shift, ok := map[string]int{"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}[s[len(number):]]
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil || !ok || n < 0 {
+		return 0, fmt.Errorf("size %q: want a number with KiB, MiB or GiB", s)
+	}
+	return int64(n * float64(int64(1)<<shift)), nil
 }
 
 func readSpec(file string) (spec envtest.Spec, err error) {
@@ -60,7 +82,7 @@ func makeEnvironment(home string, spec envtest.Spec) error {
 				return err
 			}
 		}
-		return env.Checkpoint(false)
+		return tidy(env, spec.TrimLog)
 	})
 }
 

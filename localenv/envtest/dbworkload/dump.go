@@ -8,7 +8,9 @@ import (
 	"flag"
 	"fmt"
 	"hash"
+	"maps"
 	"os"
+	"slices"
 
 	"bdbvault/localenv/envtest"
 	"bdbvault/localenv/envtest/bdbc"
@@ -16,9 +18,22 @@ import (
 
 func dump(f *flag.FlagSet, args []string) error {
 	p := placeFlags(f)
+	asJSON := f.Bool("json", false, "print JSON")
 	f.Parse(args)
+	contents, err := dumpHome(p)
+	if err != nil || *asJSON {
+		return errors.Join(err, printJSON(contents))
+	}
+	for _, name := range slices.Sorted(maps.Keys(contents)) {
+		c := contents[name]
+		fmt.Printf("%-6s %9d  %.16s  %s\n", c.Method, c.Records, c.Digest, name)
+	}
+	return nil
+}
+
+func dumpHome(p *place) (envtest.Contents, error) {
 	contents := envtest.Contents{}
-	err := withFiles(p, func(env *bdbc.Env, files []databaseFile) error {
+	return contents, withFiles(p, func(env *bdbc.Env, files []databaseFile) error {
 		for _, file := range files {
 			if err := dumpFile(env, file, contents); err != nil {
 				return err
@@ -26,10 +41,29 @@ func dump(f *flag.FlagSet, args []string) error {
 		}
 		return nil
 	})
+}
+
+func diff(f *flag.FlagSet, args []string) error {
+	p := placeFlags(f)
+	other := f.String("other", "", "the other home `directory`; the password is the same")
+	f.Parse(args)
+	first, err := dumpHome(p)
 	if err != nil {
 		return err
 	}
-	return printJSON(contents)
+	second, err := dumpHome(&place{*other, p.password})
+	if err != nil {
+		return err
+	}
+	lines := envtest.Diff(first, second)
+	for _, l := range lines {
+		fmt.Println(l)
+	}
+	if len(lines) > 0 {
+		return fmt.Errorf("%d of %d databases differ", len(lines), len(first))
+	}
+	fmt.Printf("%d databases are equal\n", len(first))
+	return nil
 }
 
 func dumpFile(env *bdbc.Env, file databaseFile, into envtest.Contents) error {

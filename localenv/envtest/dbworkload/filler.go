@@ -50,7 +50,7 @@ func newFiller(ratio float64) *filler {
 
 // rawShare is measured, not derived: on pages, words alone shrink about fourfold under zstd -1, random bytes not at all.
 func rawShare(ratio float64) uint64 {
-	const words = 0.25
+	const words = 0.267
 	if ratio <= 0 {
 		ratio = 3
 	}

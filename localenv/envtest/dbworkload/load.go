@@ -20,13 +20,19 @@ type load struct {
 // at 512-byte pages.
 const batchBytes = 4 << 20
 
+// trimEvery is after how many batches the log is trimmed.
+const trimEvery = 32
+
 func (l *load) run() error {
 	db, err := l.env.CreateDB(nil, l.db.File, l.db.Name, createOptions(l.db, l.spec.Password != ""))
 	if err != nil {
 		return err
 	}
-	for next, total := 0, recordCount(l.db); next < total && err == nil; {
-		next, err = l.batch(db, next, total)
+	total := recordCount(l.db)
+	for n, next := 1, 0; next < total && err == nil; n++ {
+		if next, err = l.batch(db, next, total); err == nil && l.spec.TrimLog && n%trimEvery == 0 {
+			err = tidy(l.env, true)
+		}
 	}
 	if err == nil && l.db.Consume > 0 {
 		err = consume(l.env, db, l.db.Consume)

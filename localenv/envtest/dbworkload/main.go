@@ -21,15 +21,20 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"create", "make an environment from a description in JSON", create},
-		{"bank", "transfer money between accounts until told to stop", bank},
-		{"hold", "keep an environment open and do steps that come as JSON lines on standard input (type Step of package envtest)", hold},
-		{"churn", "create, fill, truncate, compact, rename and remove databases until told to stop", churn},
-		{"keeper", "checkpoint an environment until told to stop", keeper},
+		{"create", "make an environment of a given size, or from a description in JSON", create},
+		{"bank", "run writer processes that transfer money between accounts, until told to stop", bank},
+		{"churn", "run processes that create, fill, truncate, compact, rename and remove databases, until told to stop", churn},
+		{"change", "write into a part of a database's pages, at random places", change},
+		{"grow", "add records until the log has grown by so many bytes", grow},
 		{"check-bank", "prove that a closed home holds an exact prefix of the bank's commits", checkBank},
-		{"renames", "list the committed renames of database files in a log", renames},
-		{"dump", "print a digest of every database in a closed home", dump},
 		{"verify", "check the structure of every database file in a closed home", verify},
+		{"dump", "print a digest of every database in a closed home", dump},
+		{"diff", "compare what the databases of two closed homes hold", diff},
+		{"renames", "list the committed renames of database files in a log", renames},
+		{"hold", "keep an environment open and do steps that come as JSON lines (type Step of package envtest)", hold},
+		{"keeper", "checkpoint an environment until told to stop", keeper},
+		{"bank-worker", "be one of the bank's processes", bankWorker},
+		{"churn-worker", "be one of the churn's processes", churnWorker},
 	}
 }
 
@@ -72,6 +77,7 @@ func usage() {
 	for _, c := range commands() {
 		fmt.Fprintf(os.Stderr, "  %-12s %s\n", c.name, c.summary)
 	}
+	fmt.Fprintln(os.Stderr, "What runs until told to stop does so at SIGINT, SIGTERM and the end of standard input; see --no-stdin and --for.")
 	fmt.Fprintf(os.Stderr, "The password of an encrypted environment comes from --password or $%s.\n", envtest.PasswordVariable)
 }
 

@@ -90,3 +90,29 @@ func (s *stopper) goOn(env *bdbc.Env) (bool, error) {
 	}
 	return !s.stop.Load(), nil
 }
+
+// pace spreads work evenly over time.
+type pace struct {
+	step time.Duration // 0 is no limit
+	due  time.Time
+}
+
+func newPace(rate float64) *pace {
+	p := &pace{due: time.Now()}
+	if rate > 0 {
+		p.step = time.Duration(float64(time.Second) / rate)
+	}
+	return p
+}
+
+// wait returns when the next piece of work is due. What was missed, in a pause for instance, is not made up for.
+func (p *pace) wait(s *stopper) {
+	if p.step == 0 {
+		return
+	}
+	p.due = p.due.Add(p.step)
+	if late := time.Since(p.due); late > 0 {
+		p.due = p.due.Add(max(0, late-time.Second))
+	}
+	s.sleep(time.Until(p.due))
+}
