@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -227,7 +228,7 @@ func (h *History) addRename(r *Record, t *fileTxn, op *fileOp) bool {
 		return false
 	}
 	c := &fileChange{fileOp: op, id: n.ID, what: changeRename, from: n.From, to: n.To, dir: n.Dir}
-	if strings.HasPrefix(path.Base(n.From), temporaryPrefix) {
+	if isTemporary(n.From) {
 		c.what = changeCreate // under a temporary name it was no database yet
 	}
 	h.change(c, t)
@@ -269,6 +270,17 @@ func (t *fileTxn) settle() {
 			}
 		}
 	}
+}
+
+// isTemporary tells the names under which libdb makes and removes databases: __db.<txn>.<id>, but <txn>.<id> in a folder, where it forgets the
+// prefix (__db_backup_name).
+func isTemporary(name string) bool {
+	folder, base := path.Split(name)
+	rest, ok := strings.CutPrefix(base, temporaryPrefix)
+	txn, id, dot := strings.Cut(rest, ".")
+	_, err := strconv.ParseUint(id, 16, 32)
+	n, bad := strconv.ParseUint(txn, 16, 32)
+	return ok || folder != "" && dot && err == nil && bad == nil && n > noTxn
 }
 
 // isExtent tells the files of a queue's extents.
