@@ -2,6 +2,7 @@ package bdb
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -91,7 +92,9 @@ const (
 // fileLife is what is known of one file.
 type fileLife struct {
 	id          FileID
-	first       string        // the name by which the log first knows it; empty: only that it is removed is known
+	name        string // some name that the log has for it
+	opened      string // the name under which the log first tells that it was open
+	openedAt    LSN
 	changes     []*fileChange // all of them, committed or not
 	placeholder bool
 	inMemory    bool
@@ -169,8 +172,8 @@ func (h *History) file(id FileID, name string, at LSN) *fileLife {
 		f = &fileLife{id: id}
 		h.files[id] = f
 	}
-	if f.first == "" {
-		f.first = name
+	if f.name == "" {
+		f.name = name
 	}
 	f.lastSeen = at
 	return f
@@ -188,6 +191,9 @@ func (h *History) addRegister(r *Record) bool {
 	made := t != nil && t.partial || g.CreateTxn != 0 && len(f.changes) == 0
 	if g.Op != RegisterClose && g.Op != RegisterRecoveryClose && !made {
 		f.lastOpen = r.LSN
+		if f.openedAt.IsZero() {
+			f.opened, f.openedAt = g.Name, r.LSN
+		}
 	}
 	if g.Op == RegisterOpen || g.Op == RegisterOpenExclusive {
 		f.called, f.calledAt = g.Name, r.LSN // other records have the name that the handle was opened by
@@ -345,6 +351,24 @@ func (h *History) addCommit(r *Record) bool {
 		}
 	}
 	return true
+}
+
+// origin is the name that the file had, by committed transactions, where the log first knows it. What is left of a transaction that began before and was
+// aborted does not tell: it may have given the file another name.
+func (f *fileLife) origin() string {
+	for _, c := range f.changes {
+		if c.partial && c.commit.IsZero() || c.what == changeRemove {
+			continue
+		}
+		if !f.openedAt.IsZero() && f.openedAt.Before(c.lsn) {
+			break
+		}
+		if c.what == changeCreate {
+			return c.to
+		}
+		return c.from
+	}
+	return cmp.Or(f.opened, f.name)
 }
 
 // sorted are the database files that are or were on disk, by id.

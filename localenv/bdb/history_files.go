@@ -62,7 +62,7 @@ func (f *fileLife) isKnown() bool {
 }
 
 func (f *fileLife) outcome() HistoryFile {
-	o := HistoryFile{ID: f.id, State: FileExists, Name: f.first, LastOpen: f.lastOpen, LastSeen: f.lastSeen}
+	o := HistoryFile{ID: f.id, State: FileExists, Name: f.origin(), LastOpen: f.lastOpen, LastSeen: f.lastSeen}
 	doubt := false
 	pending := map[string]bool{}
 	for _, c := range f.changes {

@@ -108,6 +108,7 @@ type replayState struct {
 // startAt is the state at needed, but for the files that were made since, which are as of begun. If their names get in the way of others, all
 // are.
 func (h *History) startAt(needed, begun LSN) *replayState {
+	needed.Offset++ // without transactions under way a checkpoint needs the log from its last record on, which may be a commit
 	if begun.Before(needed) {
 		return &replayState{copied: begun}
 	}
@@ -190,7 +191,7 @@ func (h *History) stage(state, found *replayState, until LSN) *Replay {
 
 // laid says where the file has to lie.
 func (f *fileLife) laid(state *replayState) LaidFile {
-	l := LaidFile{ID: f.id, Name: f.first, Moved: len(f.changes) > 0, names: []string{f.first}}
+	l := LaidFile{ID: f.id, Name: f.origin(), Moved: len(f.changes) > 0, names: []string{f.name, f.opened}}
 	for _, c := range f.changes {
 		done := state.has(c)
 		switch {

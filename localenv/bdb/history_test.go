@@ -144,6 +144,35 @@ func TestHistoryReusedTransaction(t *testing.T) {
 	}
 }
 
+// TestHistoryOfHalfTransactions: what an aborted transaction did before the log added begins is not known. It may have made the file, or renamed it.
+func TestHistoryOfHalfTransactions(t *testing.T) {
+	l := newFileLog(t)
+	before := LSN{0, 99}
+	txn := l.begin()
+	l.last[txn] = before
+	l.rename(txn, "inside.db", "again.db", FileID{1})
+	l.record(typeRegister, txn, l.last[txn], uint32(RegisterOpen), "again.db", FileID{1}, uint32(0), uint32(1), uint32(0), uint32(0))
+	txn = l.begin()
+	l.last[txn] = before
+	l.rename(txn, "inside.db", "again.db", FileID{2})
+	txn = l.begin()
+	l.rename(txn, "p.db", "q.db", FileID{2})
+	commit := l.commit(txn)
+	h := l.history()
+	if got, want := outcome(h), (map[byte]string{2: "exists q.db"}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, c := range []struct {
+		needed LSN
+		want   string
+	}{{LSN{1, 28}, "p.db"}, {commit, "q.db"}} { // the commit where the checkpoint says that recovery has to begin is in the files
+		stages, err := h.Replay(c.needed, l.end())
+		if got := places(t, stages, map[string]FileID{"q.db": {2}})[0]["q.db"]; got != c.want || err != nil {
+			t.Errorf("needed from %s: %s, %v; want %s", c.needed, got, err, c.want)
+		}
+	}
+}
+
 // places is where the stages of a replay put files that are found under these names.
 func places(t *testing.T, stages []*Replay, found map[string]FileID) (all []map[string]string) {
 	for _, p := range stages {
