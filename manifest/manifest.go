@@ -227,7 +227,9 @@ func (m *Manifest) checkTree() error {
 }
 
 // placed reports whether a path stays in the data directory that it is said to be in.
-func (m *Manifest) placed(dir int, p string) bool { return dir >= 0 && dir < len(m.Dirs) && localPath(p) }
+func (m *Manifest) placed(dir int, p string) bool {
+	return dir >= 0 && dir < len(m.Dirs) && localPath(p)
+}
 
 const (
 	maxSize = 1 << 62 // of a file: sums of it and a block don't overflow
