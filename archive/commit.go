@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -176,6 +177,7 @@ func (b *backup) checkHistory(ctx context.Context) error {
 		return err
 	}
 	h := bdb.NewHistory()
+	var strays []string
 	_, err := b.log.Walk(ctx, bdb.LSN{File: b.m.NeededFrom.File}, func(r *bdb.Record) error {
 		if r.LSN.Compare(b.end) >= 0 {
 			return errPastEnd
@@ -183,10 +185,18 @@ func (b *backup) checkHistory(ctx context.Context) error {
 		if c, ok := r.Commit(); ok && !c.Abort {
 			b.m.ConsistentTime = c.Time
 		}
+		for _, name := range b.strays(r) {
+			if !slices.Contains(strays, name) {
+				strays = append(strays, name)
+			}
+		}
 		return h.Add(r)
 	})
 	if err != nil && !errors.Is(err, errPastEnd) {
 		return fmt.Errorf("walk the log: %w", err)
+	}
+	if len(strays) > 0 {
+		return &NotCoveredError{Names: strays} // no restore could follow this log
 	}
 	if h.Unreadable() {
 		b.progress.Note("the log is encrypted and no password was given: that every database it names is in the backup could not be checked, and the times of commits are not known")

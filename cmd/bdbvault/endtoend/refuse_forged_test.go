@@ -185,6 +185,8 @@ func TestNamesInTheLog(t *testing.T) {
 	hold.Create("", envtest.Database{File: "../outside.db", Method: "btree", Records: 20})
 	hold.FlushLog()
 	c.must("ship")
+	// A backup whose log nobody can follow would be none.
+	c.fails(failed, []string{"not in the environment's directories", "../outside.db", "add_data_dir"}, "backup")
 	hold.Close()
 	to := filepath.Join(dir, "target", "home")
 	c.fails(damaged, []string{"the log at LSN", `names "../`, "outside the home"}, "restore", "--to", to, "--backup", id)
