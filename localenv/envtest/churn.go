@@ -51,6 +51,10 @@ func StartChurn(tb testing.TB, env *Environment, o ChurnOptions) *Workload {
 
 // RunChurn starts processes that create, fill, truncate, compact, rename and remove databases of all kinds, commit most of that and
 // abort some. It has no invariant of its own: compare its results by Dump.
+//
+// What makes libdb 5.3.28 crash or hang is left out. Its recovery has limits of its own, whoever calls it: with queue extents and
+// renames together it loses records of queues, so a test that compares restores leaves one of them out; and over some ten thousand
+// steps a file that shrank and grew again (ChurnTruncate, ChurnCompact) can make it fail with a log sequence error.
 func (e *Environment) RunChurn(o ChurnOptions) (*Workload, error) {
 	setDefault(&o.Processes, 1)
 	setDefault(&o.Files, 8)

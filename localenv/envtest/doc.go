@@ -23,6 +23,8 @@
 // each write one numbered row of history, in the same transaction. A copy that holds exactly the commits 1 to N, for any N, passes
 // CheckBank, and nothing else does: a lost or half-applied commit, or a byte of a page from another moment, fails it.
 //
-// Churn creates, renames, removes, truncates and compacts databases, Hold does single steps on command, and Dump and Diff compare
-// what two homes hold. Functions that take a testing.TB fail the test; each has a sibling that returns an error and serves programs.
+// Churn creates, renames, removes, truncates and compacts databases. What it leaves behind is compared by Dump and Diff with the truth,
+// of which there are three kinds: Workload.Quiesce lets all workers pause with everything on disk, so that home itself is the truth
+// and no recovery had a hand in it; Replay rebuilds an environment from the log alone, up to any LSN; Workload.Freeze with CopyHome
+// makes the image of a crash. Hold does single steps on command, for tests that need one exact state. Functions that take a testing.TB fail the test; each has a sibling that returns an error and serves programs.
 package envtest

@@ -17,19 +17,29 @@ type Rename struct {
 	Old, New string
 }
 
-// Renames lists the committed renames of database files in the log files of a directory that has no live environment in it.
-func Renames(logDir, password string) ([]Rename, error) {
-	var r []Rename
-	err := run(password, nil, &r, "renames", "--home", logDir)
-	return r, err
+// LogCheckpoint is a checkpoint record. Recovery from it begins at Needed.
+type LogCheckpoint struct{ LSN, Needed bdb.LSN }
+
+// LogMarks are the places in a log that a replay goes by.
+type LogMarks struct {
+	Renames     []Rename
+	Checkpoints []LogCheckpoint
+}
+
+// ReadLogMarks reads the log files of a directory that has no live environment in it.
+func ReadLogMarks(logDir, password string) (LogMarks, error) {
+	var m LogMarks
+	err := run(password, nil, &m, "log-marks", "--home", logDir)
+	return m, err
 }
 
 // Replay rebuilds an environment in the directory to from nothing but the log: the log of home, which must reach back to its first
-// record, is laid down up to until (the zero LSN: all of it) and db5.3_recover -c makes the databases. It shares no code with
-// what a backup does and reads no database of home, so it can be compared with a restore to the same LSN. Home may be live.
+// record, is laid down up to until (the zero LSN: all of it) and db5.3_recover makes the databases. It shares no code with what a
+// backup does and reads no database of home, so it can be compared with a restore to the same LSN. Home may be live.
 //
-// The engine's recovery loses a database that the log creates and renames, so it is run once for each rename, on the log up to just
-// before it, and on the whole at the end.
+// The engine's recovery loses a database that the log creates and renames in one go, and it is at its best where it is used most: from
+// the last checkpoint to the end. So the log grows in stages, each ending just before a rename or a checkpoint, with ordinary recovery
+// after each. No stage has more than one checkpoint's worth of log to redo, and none begins before what the stage before it left.
 func Replay(home, password, to string, until bdb.LSN) error {
 	r, err := newReplay(home, password, to, until)
 	if err != nil {
@@ -113,18 +123,18 @@ func (r *replay) keep(from string) error {
 	if r.until.IsZero() {
 		r.until = bdb.LSN{File: 1<<32 - 1}
 	}
-	return r.lay(from, r.kept, r.until)
+	return r.lay(from, r.kept, 1, r.until)
 }
 
 func logName(n uint32) string { return fmt.Sprintf("log.%010d", n) }
 
-// lay puts the log up to an LSN from one directory into another, instead of what is there.
-func (r *replay) lay(from, to string, end bdb.LSN) error {
+// lay puts the log from one file up to an LSN from a directory into another, instead of what is there.
+func (r *replay) lay(from, to string, first uint32, end bdb.LSN) error {
 	for _, name := range r.names {
 		if err := os.RemoveAll(filepath.Join(to, name)); err != nil {
 			return err
 		}
-		if name > logName(end.File) || name == logName(end.File) && end.Offset == 0 {
+		if name < logName(first) || name > logName(end.File) || name == logName(end.File) && end.Offset == 0 {
 			continue
 		}
 		if err := copyFile(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
@@ -140,26 +150,40 @@ func (r *replay) lay(from, to string, end bdb.LSN) error {
 }
 
 func (r *replay) run() error {
-	found, err := Renames(r.kept, r.password)
+	marks, err := ReadLogMarks(r.kept, r.password)
 	if err != nil {
 		return err
 	}
-	stages := []bdb.LSN{r.until}
-	for _, f := range found {
-		stages = append(stages, f.LSN)
+	ends := []bdb.LSN{r.until}
+	for _, n := range marks.Renames {
+		ends = append(ends, n.LSN)
 	}
-	slices.SortFunc(stages, bdb.LSN.Compare)
-	for _, end := range slices.Compact(stages) {
-		if err := r.stage(end); err != nil {
+	for _, c := range marks.Checkpoints {
+		ends = append(ends, c.LSN)
+	}
+	slices.SortFunc(ends, bdb.LSN.Compare)
+	for _, end := range slices.Compact(ends) {
+		if err := r.stage(end, firstFile(marks.Checkpoints, end)); err != nil {
 			return fmt.Errorf("up to %v: %w", end, err)
 		}
 	}
 	return nil
 }
 
-func (r *replay) stage(end bdb.LSN) error {
-	if err := r.lay(r.kept, r.logDir, end); err != nil {
+// firstFile is where ordinary recovery of the log up to an end begins.
+func firstFile(checkpoints []LogCheckpoint, end bdb.LSN) uint32 {
+	first := uint32(1)
+	for _, c := range checkpoints {
+		if c.LSN.Before(end) {
+			first = c.Needed.File
+		}
+	}
+	return first
+}
+
+func (r *replay) stage(end bdb.LSN, first uint32) error {
+	if err := r.lay(r.kept, r.logDir, first, end); err != nil {
 		return err
 	}
-	return RecoverApartCatastrophic(r.to, r.password)
+	return RecoverApart(r.to, r.password)
 }

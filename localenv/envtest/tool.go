@@ -3,6 +3,7 @@ package envtest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func buildTool() (string, error) {
 	if err != nil {
 		cache = os.TempDir()
 	}
-	dir := filepath.Join(cache, "bdbvault-dbworkload")
+	dir := filepath.Join(cache, "bdbvault-dbworkload", checkoutID())
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -57,6 +58,18 @@ func buildTool() (string, error) {
 		return "", fmt.Errorf("build dbworkload: %w: %s", err, out)
 	}
 	return path, nil
+}
+
+// checkoutID tells one checkout of the module from another on the same machine, whose programs may differ.
+func checkoutID() string {
+	root := startDir
+	for root != filepath.Dir(root) {
+		if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
+			break
+		}
+		root = filepath.Dir(root)
+	}
+	return fmt.Sprintf("%.8x", sha256.Sum256([]byte(root)))
 }
 
 // lock keeps test binaries that start together from writing the same program at once.

@@ -30,7 +30,7 @@ func commands() []command {
 		{"verify", "check the structure of every database file in a closed home", verify},
 		{"dump", "print a digest of every database in a closed home", dump},
 		{"diff", "compare what the databases of two closed homes hold", diff},
-		{"renames", "list the committed renames of database files in a log", renames},
+		{"log-marks", "list the checkpoints and the committed renames of database files in a log", logMarks},
 		{"hold", "keep an environment open and do steps that come as JSON lines (type Step of package envtest)", hold},
 		{"keeper", "checkpoint an environment until told to stop", keeper},
 		{"bank-worker", "be one of the bank's processes", bankWorker},

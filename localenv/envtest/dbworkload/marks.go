@@ -15,6 +15,7 @@ import (
 // Record types, from fileops.src and txn.src.
 const (
 	recRegop  = 10
+	recCkp    = 11
 	recChild  = 12
 	recRename = 146
 )
@@ -24,27 +25,27 @@ const txnCommit = 1
 
 var errShortRecord = errors.New("log record is shorter than its kind")
 
-func renames(f *flag.FlagSet, args []string) error {
+func logMarks(f *flag.FlagSet, args []string) error {
 	p := placeFlags(f)
 	f.Parse(args)
-	tracker := &renameTracker{open: map[uint32][]envtest.Rename{}, done: []envtest.Rename{}}
+	tracker := &logTracker{open: map[uint32][]envtest.Rename{}}
 	o := bdbc.EnvOptions{Private: true, Log: true, Password: p.password}
 	err := withEnv(p.home, o, func(env *bdbc.Env) error { return env.EachRecord(tracker.add) })
 	if err != nil {
 		return err
 	}
-	return printJSON(tracker.done)
+	return printJSON(tracker.found)
 }
 
-// renameTracker follows renames to the end of their transactions. They happen in child transactions, whose parents commit. The
+// logTracker collects checkpoints and follows renames to the end of their transactions. They happen in child transactions, whose parents commit. The
 // extents of a queue and the partitions of a database are renamed before the file itself, so a transaction's renames all count from
 // the first.
-type renameTracker struct {
-	open map[uint32][]envtest.Rename
-	done []envtest.Rename
+type logTracker struct {
+	open  map[uint32][]envtest.Rename
+	found envtest.LogMarks
 }
 
-func (r *renameTracker) add(lsn bdbc.LSN, body []byte) error {
+func (r *logTracker) add(lsn bdbc.LSN, body []byte) error {
 	f := &fields{rest: body}
 	kind, txn, prev := f.number(), f.number(), bdbc.LSN{File: f.number(), Offset: f.number()}
 	if f.err != nil {
@@ -59,6 +60,9 @@ func (r *renameTracker) add(lsn bdbc.LSN, body []byte) error {
 		if !internal(old) && !internal(to) {
 			r.open[txn] = append(r.open[txn], envtest.Rename{LSN: bdb.LSN(lsn), Old: old, New: to})
 		}
+	case recCkp:
+		needed := bdb.LSN{File: f.number(), Offset: f.number()}
+		r.found.Checkpoints = append(r.found.Checkpoints, envtest.LogCheckpoint{LSN: bdb.LSN(lsn), Needed: needed})
 	case recChild:
 		child := f.number()
 		r.open[txn] = append(r.open[txn], r.open[child]...)
@@ -72,13 +76,13 @@ func (r *renameTracker) add(lsn bdbc.LSN, body []byte) error {
 	return f.err
 }
 
-func (r *renameTracker) commit(all []envtest.Rename) {
+func (r *logTracker) commit(all []envtest.Rename) {
 	for _, n := range all {
 		if base := path.Base(n.Old); strings.HasPrefix(base, "__dbq.") || strings.HasPrefix(base, "__dbp.") {
 			continue
 		}
 		n.LSN = all[0].LSN
-		r.done = append(r.done, n)
+		r.found.Renames = append(r.found.Renames, n)
 	}
 }
 
