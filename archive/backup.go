@@ -78,6 +78,7 @@ type backup struct {
 	pipe    *pipeline
 	jobs    []*fileJob
 	dropped []*fileJob // copied, but another file has the name
+	round   int        // how often the environment was listed again
 	seen    map[inode]*fileJob
 	odd     map[string]bool // left out: names that are not UTF-8
 	listing localenv.Listing

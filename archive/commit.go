@@ -170,12 +170,12 @@ func (b *backup) committed(ctx context.Context, data []byte, looked time.Time) e
 	return nil
 }
 
-// checkHistory asserts that every database which the log names and does not remove is in the backup, or is made by the log itself; and it settles
-// which of two files of one name is meant.
+// checkHistory asserts that every database which the log names and does not remove is in the backup, or is made by the log itself.
 func (b *backup) checkHistory(ctx context.Context) error {
 	if err := b.step("history"); err != nil {
 		return err
 	}
+	b.resolveNames()
 	h := bdb.NewHistory()
 	var strays []string
 	_, err := b.log.Walk(ctx, bdb.LSN{File: b.m.NeededFrom.File}, func(r *bdb.Record) error {
@@ -200,14 +200,12 @@ func (b *backup) checkHistory(ctx context.Context) error {
 	}
 	if h.Unreadable() {
 		b.progress.Note("the log is encrypted and no password was given: that every database it names is in the backup could not be checked, and the times of commits are not known")
-		b.resolveNames(nil)
 		return nil
 	}
 	created := map[bdb.FileID]bool{}
 	for _, f := range h.Files() {
 		created[f.ID] = f.Remade(b.m.BegunAt)
 	}
-	b.resolveNames(created)
 	if err := b.checkCovered(h.Files(), created); err != nil {
 		return err
 	}

@@ -14,8 +14,9 @@ type fileJob struct {
 	file    localenv.File
 	src     *localenv.Source
 	entry   manifest.File
-	size    int64     // when it was opened: as much is read
-	round   int       // in which it was found
+	size    int64 // when it was opened: as much is read
+	round   int   // in which it was found
+	last    seenAt
 	started time.Time // before the first read
 
 	old    *manifest.File // in the parent backup; nil: not there, or not comparable
@@ -38,6 +39,12 @@ type fileJob struct {
 	placed []placement // written by the packer
 }
 
+// seenAt says where a file was seen last, and in which round of listing.
+type seenAt struct {
+	round int
+	at    journalKey
+}
+
 // placement says where a new chunk of a file's map is.
 type placement struct {
 	index int // in m.Chunks
@@ -51,6 +58,8 @@ type chunkKey struct {
 }
 
 func (j *fileJob) name() string { return j.entry.Path }
+
+func (j *fileJob) place() journalKey { return journalKey{j.entry.Dir, j.entry.Path} }
 
 // letGo gives back what only reading needed.
 func (j *fileJob) letGo() error {

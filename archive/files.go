@@ -56,9 +56,11 @@ func (b *backup) copyFiles(ctx context.Context) error {
 
 // openNew opens the files that are not known yet by device and inode. All stay open to the end, so that no inode is used a second time.
 func (b *backup) openNew(files []localenv.File, round int) ([]*fileJob, error) {
+	b.round = round
 	var fresh []*fileJob
 	for _, f := range files {
 		if b.isKnown(f, round) {
+			b.seen[inodeOf(f)].last = seenAt{round, journalKey{f.Dir, f.Path}}
 			continue
 		}
 		src, err := b.env.OpenFile(f)
@@ -68,6 +70,12 @@ func (b *backup) openNew(files []localenv.File, round int) ([]*fileJob, error) {
 		if err != nil {
 			return nil, err
 		}
+		if src.Placeholder() { // the database itself is there under another name, and the log knows what becomes of it
+			if err := src.Close(); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if !utf8.ValidString(f.Path) {
 			if err := b.skipOddName(f, src); err != nil {
 				return nil, err
@@ -76,6 +84,7 @@ func (b *backup) openNew(files []localenv.File, round int) ([]*fileJob, error) {
 		}
 		f = src.File()
 		j := &fileJob{file: f, src: src, size: f.Stat.Size, entry: newEntry(f, src), round: round}
+		j.last = seenAt{round, j.place()}
 		b.jobs = append(b.jobs, j)
 		if id := inodeOf(f); b.seen[id] == nil {
 			b.seen[id] = j
@@ -228,25 +237,38 @@ func (b *backup) recall(ctx context.Context, j *fileJob) (err error) {
 	return nil
 }
 
-// resolveNames decides which file stands in the backup where two were found under one name, one after the other. The first one is kept if the log
-// creates its successor again, as recovery then takes the one through to the other. A successor that the log knows nothing of (application files are
-// such, and databases made without a transaction) takes the place.
-func (b *backup) resolveNames(created map[bdb.FileID]bool) {
-	place := map[journalKey]int{}
-	kept := b.jobs[:0:0]
+// resolveNames decides where files stand in the backup that were found under one name, one after the other: where the newest listing has them. One that
+// was gone by then is left out, if its name was used again.
+func (b *backup) resolveNames() {
+	n := &names{place: map[journalKey]int{}, round: b.round}
 	for _, j := range b.jobs {
-		key := journalKey{j.entry.Dir, j.entry.Path}
-		i, taken := place[key]
-		switch {
-		case !taken:
-			place[key] = len(kept)
-			kept = append(kept, j)
-		case created[j.entry.FileID]:
-			b.dropped = append(b.dropped, j)
-		default:
-			b.dropped = append(b.dropped, kept[i])
-			kept[i] = j
-		}
+		n.put(j, j.place())
 	}
-	b.jobs = kept
+	b.jobs, b.dropped = n.kept, n.dropped
+}
+
+// names gives each file a place of its own.
+type names struct {
+	kept, dropped []*fileJob
+	place         map[journalKey]int // index in kept
+	round         int                // of the newest listing
+}
+
+func (n *names) put(j *fileJob, at journalKey) {
+	i, taken := n.place[at]
+	if !taken {
+		n.place[at] = len(n.kept)
+		n.kept = append(n.kept, j)
+		j.entry.Dir, j.entry.Path = at.dir, at.path
+		return
+	}
+	if here := (seenAt{n.round, at}); n.kept[i].last != here {
+		j, n.kept[i] = n.kept[i], j
+		n.kept[i].entry.Dir, n.kept[i].entry.Path = at.dir, at.path
+	}
+	if j.last.round == n.round && j.last.at != at {
+		n.put(j, j.last.at)
+		return
+	}
+	n.dropped = append(n.dropped, j)
 }

@@ -28,6 +28,7 @@ type Source struct {
 	unit     int    // what is read again as one
 	limit    int64  // no byte from here on is read; -1: no limit
 	problem  string // why the metadata page makes no sense, if so
+	standIn  bool
 	failures failureCount
 }
 
@@ -91,6 +92,12 @@ func (s *Source) identify(full string) error {
 	if queue, number, ok := extentName(filepath.Base(full)); ok {
 		return s.identifyExtent(filepath.Join(filepath.Dir(full), queue), number)
 	}
+	first := make([]byte, bdb.MetaSize)
+	n, _, err := readStable(context.Background(), s.f, first, 0, len(first))
+	if err != nil {
+		return err
+	}
+	s.standIn = bdb.IsPlaceholder(first[:n])
 	// A file too short for a metadata page may be a database in the making, whose page size we don't know. All that it is going to
 	// hold is in the log, so it is taken as it was when opened.
 	if s.file.Stat.Size < bdb.MetaSize {
@@ -171,6 +178,10 @@ func (s *Source) Stat() (Stat, error) { return fstat(s.f) }
 
 // Kind is what the file is.
 func (s *Source) Kind() bdb.Kind { return s.kind }
+
+// Placeholder reports whether the file is no more than what libdb keeps a name taken with, while a transaction that renames or removes the database
+// of that name is not committed.
+func (s *Source) Placeholder() bool { return s.standIn }
 
 // Meta is the file's geometry as of opening it, that of its queue for an extent, nil for an application's file and for one whose
 // metadata page is damaged.
