@@ -61,9 +61,6 @@ func IsNotFound(err error) bool { return hasCode(err, C.DB_NOTFOUND, C.DB_KEYEMP
 // IsFileGone reports whether a file was not there, or not what the engine thought it to be.
 func IsFileGone(err error) bool { return hasCode(err, C.ENOENT, C.EINVAL) }
 
-// Version is the engine's own description of itself.
-func Version() string { return C.GoString(C.db_version(nil, nil, nil)) }
-
 // ptr is the address of b's bytes for the length of a call; an empty slice has none.
 func ptr(b []byte) unsafe.Pointer {
 	return unsafe.Pointer(unsafe.SliceData(b))

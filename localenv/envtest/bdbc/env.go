@@ -16,8 +16,6 @@ func (l LSN) String() string { return fmt.Sprintf("%d/%d", l.File, l.Offset) }
 type EnvOptions struct {
 	Password string
 	Create   bool  // make region files if there are none
-	Recover  bool  // run ordinary recovery first; nobody else may have the environment open
-	Register bool  // DB_REGISTER: recover if a registered process died
 	Private  bool  // cache only, in this process's memory: no regions, no log, no locks; for reading a closed home
 	Log      bool  // with Private: the log too, to read it
 	Cache    int64 // bytes; 0 is 8 MiB; a DB_CONFIG and existing regions win over it
@@ -32,14 +30,8 @@ func (o EnvOptions) flags() C.u_int32_t {
 		return f
 	}
 	f := C.u_int32_t(C.DB_INIT_MPOOL | C.DB_INIT_LOCK | C.DB_INIT_LOG | C.DB_INIT_TXN)
-	if o.Create || o.Recover || o.Register {
+	if o.Create {
 		f |= C.DB_CREATE
-	}
-	if o.Recover || o.Register {
-		f |= C.DB_RECOVER
-	}
-	if o.Register {
-		f |= C.DB_REGISTER
 	}
 	return f
 }
