@@ -89,6 +89,9 @@ type backup struct {
 
 type inode struct{ device, inode uint64 }
 
+// maxTries is how often a backup begins anew because of what the store or the application did meanwhile.
+const maxTries = 4
+
 // Backup makes a full backup of env. What it returns is stored, whole and committed. The errors to branch on are
 // *OtherEnvironmentError, *DamageError, *NotCoveredError, *LogTooShortError and the engine's.
 func Backup(ctx context.Context, repo *repository.Repository, env *localenv.Env, opt BackupOptions) (*BackupResult, error) {
@@ -107,9 +110,18 @@ func Backup(ctx context.Context, repo *repository.Repository, env *localenv.Env,
 		b := &backup{repo: repo, env: env, opt: opt, progress: opt.Progress, st: st, avoid: avoid,
 			seen: map[inode]*fileJob{}, odd: map[string]bool{}, maps: map[manifest.Hash]int64{}}
 		res, err := b.run(ctx)
+		if try == maxTries-1 {
+			return res, err
+		}
+		// What was sent by now is found in the journal, so that another try sends little.
+		var moved *queueMovedError
+		if errors.As(err, &moved) {
+			opt.Progress.Note(moved.Error() + "; files are copied again")
+			continue
+		}
 		// What earlier backups stored and the store has lost is stored anew: the damage ends with this backup.
 		var lost *lostError
-		if !errors.As(err, &lost) || try == 2 {
+		if !errors.As(err, &lost) {
 			return res, err
 		}
 		opt.Progress.Note(lost.Error() + "; their content is stored anew")

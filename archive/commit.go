@@ -237,6 +237,9 @@ func (b *backup) checkReplay(h *bdb.History) error {
 	if err != nil {
 		return fmt.Errorf("%w: back up again after the next checkpoint", err)
 	}
+	if len(stages) > 1 {
+		return &queueMovedError{At: stages[0].Until}
+	}
 	taken := map[journalKey]string{}
 	for _, j := range b.jobs {
 		place, ok := stages[0].Place(j.entry.Path, j.entry.FileID)

@@ -83,3 +83,11 @@ func (e *lostError) Error() string {
 	}
 	return "objects of earlier backups can't be used"
 }
+
+// queueMovedError says that a queue with extents was renamed or removed while it was copied. Recovery can follow that only from copies that are all
+// older, because it has to end just before: pages read later would lie beyond the end of its log.
+type queueMovedError struct{ At bdb.LSN }
+
+func (e *queueMovedError) Error() string {
+	return fmt.Sprintf("a queue with extents was renamed or removed at LSN %s, while files were copied: back up again when that is over", e.At)
+}
