@@ -115,8 +115,9 @@ func Backup(ctx context.Context, repo *repository.Repository, env *localenv.Env,
 		}
 		// What was sent by now is found in the journal, so that another try sends little.
 		var moved *queueMovedError
-		if errors.As(err, &moved) {
-			opt.Progress.Note(moved.Error() + "; files are copied again")
+		var gone *logGoneError
+		if errors.As(err, &moved) || errors.As(err, &gone) {
+			opt.Progress.Note(err.Error() + "; files are copied again")
 			continue
 		}
 		// What earlier backups stored and the store has lost is stored anew: the damage ends with this backup.
@@ -333,14 +334,14 @@ func (b *backup) followLog(ctx context.Context, fn func(context.Context) error) 
 	return group.Wait()
 }
 
-// logLost says how log files can be missing that were written since the run began.
+// logLost tells log files that are missing although they were written since the run began.
 func logLost(err error) error {
 	var gap *localenv.LogGap
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &gap):
-		return fmt.Errorf("log: %w: removed as soon as they were written (DB_LOG_AUTOREMOVE, db_archive -d?)", err)
+		return &logGoneError{gap}
 	}
 	return fmt.Errorf("log: %w", err)
 }

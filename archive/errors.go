@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
 	"bdbvault/manifest"
 )
@@ -91,3 +92,12 @@ type queueMovedError struct{ At bdb.LSN }
 func (e *queueMovedError) Error() string {
 	return fmt.Sprintf("a queue with extents was renamed or removed at LSN %s, while files were copied: back up again when that is over", e.At)
 }
+
+// logGoneError says that log files were removed so soon after they were written that they could not be held.
+type logGoneError struct{ gap *localenv.LogGap }
+
+func (e *logGoneError) Error() string {
+	return fmt.Sprintf("log: %v: removed as soon as written (DB_LOG_AUTOREMOVE, db_archive -d?)", e.gap)
+}
+
+func (e *logGoneError) Unwrap() error { return e.gap }
