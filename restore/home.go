@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -22,7 +21,8 @@ type homeFile struct {
 	kind     bdb.Kind
 	id       bdb.FileID // zero for queue extents and application files
 	size     int64
-	standIn  bool // libdb's placeholder under a name that is being given up
+	end      int64 // where the last page ends by the metadata page, which may be older than the file's length
+	standIn  bool  // libdb's placeholder under a name that is being given up
 }
 
 // home is what is in the target now.
@@ -72,31 +72,11 @@ func (f *homeFile) identify(env *localenv.Env, file localenv.File) error {
 	if err != nil {
 		return err
 	}
-	f.kind = source.Kind()
+	f.kind, f.standIn = source.Kind(), source.Placeholder()
 	if m := source.Meta(); m != nil && f.kind != bdb.KindQueueExtent {
-		f.id = m.FileID
+		f.id, f.end = m.FileID, (int64(m.LastPage)+1)*int64(m.PageSize)
 	}
-	if err := source.Close(); err != nil || f.kind != bdb.KindFile {
-		return err
-	}
-	first, err := readFirst(filepath.Join(env.Dirs[file.Dir].Path, filepath.FromSlash(file.Path)))
-	f.standIn = err == nil && bdb.IsPlaceholder(first)
-	return err
-}
-
-// readFirst reads as much of a file as tells a placeholder.
-func readFirst(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // only read
-	first := make([]byte, 512)
-	n, err := io.ReadFull(f, first)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = nil
-	}
-	return first[:n], err
+	return source.Close()
 }
 
 // move is a file that has to lie elsewhere before recovery.
@@ -107,6 +87,9 @@ type move struct{ from, to string }
 func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
 	h, err := r.scan(ctx)
 	if err != nil {
+		return err
+	}
+	if err := r.extendHeaps(h); err != nil {
 		return err
 	}
 	var moves []move
@@ -123,6 +106,24 @@ func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
 		}
 	}
 	return r.moveAll(moves)
+}
+
+// extendHeaps gives heaps zero pages for those that they ought to have. Truncating a heap cuts the file at once, while the metadata page and the first
+// region page may stay in the cache, and redo of what was done before fails for want of that page (__heap_pg_alloc_recover).
+func (r *restorer) extendHeaps(h *home) error {
+	for _, f := range h.files {
+		if f.kind != bdb.KindHeap || f.size >= f.end {
+			continue
+		}
+		file, err := r.t.root.OpenFile(f.path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(file.Truncate(f.end), file.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func isExtent(name string) bool { return strings.HasPrefix(path.Base(name), "__dbq.") }

@@ -56,6 +56,13 @@ func (s *trapped) make(txn, name string) {
 	s.Create(txn, s.named(envtest.Database{File: name, Method: "btree", Records: 300}))
 }
 
+// open keeps a database open, so that nothing is written to disk at the end of each step.
+func (s *trapped) open(name string) {
+	if _, err := s.Do(envtest.Step{Do: envtest.DoOpen, File: s.file(name)}); err != nil {
+		s.t.Error(err)
+	}
+}
+
 func (s *trapped) rename(from, to string) { s.Rename("", s.file(from), s.file(to)) }
 
 func (s *trapped) put(name string, from, count int) { s.Put("", s.file(name), from, count) }
@@ -72,6 +79,7 @@ func inFlight(do func(s *trapped)) func(*trapped) {
 func traps() []trap {
 	a := []envtest.Database{{File: "a", Method: "btree", Records: 600}}
 	queue := []envtest.Database{{File: "a", Method: "queue", Extent: 2, PageSize: 512, RecordLen: 50, Records: 200}}
+	heap := []envtest.Database{{File: "a", Method: "heap", Records: 600}}
 	type steps = map[string]func(*trapped)
 	return []trap{
 		{name: "made and renamed afterwards", steps: steps{
@@ -123,6 +131,11 @@ func traps() []trap {
 		}},
 		{name: "truncated meanwhile", files: a, sound: true, steps: steps{
 			reading: func(s *trapped) { s.Truncate("", s.file("a")); s.Checkpoint(); s.put("a", 0, 5) },
+		}},
+		{name: "heap truncated meanwhile", files: heap, steps: steps{
+			before:  func(s *trapped) { s.open("a"); s.Checkpoint() },
+			reading: func(s *trapped) { s.Truncate("", s.file("a")) },
+			after:   func(s *trapped) { s.put("a", 0, 100) },
 		}},
 		{name: "compacted meanwhile", files: a, sound: true, steps: steps{
 			before:  func(s *trapped) { s.put("a", 600, 2000); s.Delete("", s.file("a"), 0, 2300) },
