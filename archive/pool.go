@@ -10,7 +10,7 @@ import (
 const (
 	extentSize = manifest.MaxChunk
 	// uploads is how many packs are under way at once; one more is being filled.
-	uploads = 3
+	uploads = 2
 	// packBuffer holds a pack that was just short of its target when a last, incompressible chunk came.
 	packBuffer = manifest.PackTarget + manifest.MaxChunk + 64<<10
 )
