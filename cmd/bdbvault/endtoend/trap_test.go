@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"bdbvault/archive"
@@ -136,6 +137,18 @@ func traps() []trap {
 			before:  func(s *trapped) { s.open("a"); s.Checkpoint() },
 			reading: func(s *trapped) { s.Truncate("", s.file("a")) },
 			after:   func(s *trapped) { s.put("a", 0, 100) },
+		}},
+		{name: "heap truncated again and again", files: heap, steps: steps{
+			after: func(s *trapped) {
+				s.open("a")
+				for range 3 {
+					s.Truncate("", s.file("a"))
+					s.put("a", 0, 3)
+				}
+				s.Truncate("", s.file("a"))
+				s.Truncate("", s.file("a"))
+				s.put("a", 0, 100)
+			},
 		}},
 		{name: "compacted meanwhile", files: a, sound: true, steps: steps{
 			before:  func(s *trapped) { s.put("a", 600, 2000); s.Delete("", s.file("a"), 0, 2300) },
@@ -279,10 +292,13 @@ func (m *minefield) spring(blind bool, at func(stage string)) *manifest.Manifest
 	return backup
 }
 
-// once passes the first call for each stage on.
+// once passes the first call for each stage on. Some stages are reached by several goroutines at once.
 func once(do func(string)) func(string) error {
+	var mu sync.Mutex
 	done := map[string]bool{}
 	return func(stage string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if !done[stage] {
 			done[stage] = true
 			do(stage)
