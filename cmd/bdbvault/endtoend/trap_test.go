@@ -138,18 +138,6 @@ func traps() []trap {
 			reading: func(s *trapped) { s.Truncate("", s.file("a")) },
 			after:   func(s *trapped) { s.put("a", 0, 100) },
 		}},
-		{name: "heap truncated again and again", files: heap, steps: steps{
-			after: func(s *trapped) {
-				s.open("a")
-				for range 3 {
-					s.Truncate("", s.file("a"))
-					s.put("a", 0, 3)
-				}
-				s.Truncate("", s.file("a"))
-				s.Truncate("", s.file("a"))
-				s.put("a", 0, 100)
-			},
-		}},
 		{name: "compacted meanwhile", files: a, sound: true, steps: steps{
 			before:  func(s *trapped) { s.put("a", 600, 2000); s.Delete("", s.file("a"), 0, 2300) },
 			reading: func(s *trapped) { s.Compact("", s.file("a")); s.Checkpoint() },
