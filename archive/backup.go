@@ -65,26 +65,27 @@ type backup struct {
 	opt      BackupOptions
 	progress Progress
 	st       *state
-	avoid    map[manifest.Hash]bool // objects of earlier backups that must not be referred to
+	lesson
 
-	log     *localenv.Log
-	m       *manifest.Manifest
-	parent  *manifest.Manifest
-	retired map[manifest.Hash]bool
-	packs   packTable
-	journal *journal
-	stored  *storedPacks // what interrupted runs stored
-	old     oldFiles     // parent's
-	pipe    *pipeline
-	jobs    []*fileJob
-	dropped []*fileJob // copied, but another file has the name
-	round   int        // how often the environment was listed again
-	seen    map[inode]*fileJob
-	odd     map[string]bool // left out: names that are not UTF-8
-	listing localenv.Listing
-	maps    map[manifest.Hash]int64 // maps that the manifest names, with their sizes
-	end     bdb.LSN
-	result  BackupResult
+	log      *localenv.Log
+	m        *manifest.Manifest
+	parent   *manifest.Manifest
+	retired  map[manifest.Hash]bool
+	packs    packTable
+	journal  *journal
+	stored   *storedPacks // what interrupted runs stored
+	old      oldFiles     // parent's
+	pipe     *pipeline
+	jobs     []*fileJob
+	dropped  []*fileJob // copied, but another file has the name
+	round    int        // how often the environment was listed again
+	seen     map[inode]*fileJob
+	odd      map[string]bool // left out: names that are not UTF-8
+	listing  localenv.Listing
+	maps     map[manifest.Hash]int64 // maps that the manifest names, with their sizes
+	segments []manifest.SegmentName  // of the timeline, from the needed-from file on
+	end      bdb.LSN
+	result   BackupResult
 }
 
 type inode struct{ device, inode uint64 }
@@ -105,31 +106,44 @@ func Backup(ctx context.Context, repo *repository.Repository, env *localenv.Env,
 	if err != nil {
 		return nil, err
 	}
-	avoid := map[manifest.Hash]bool{}
-	for try := 0; ; try++ {
-		b := &backup{repo: repo, env: env, opt: opt, progress: opt.Progress, st: st, avoid: avoid,
+	lesson := lesson{avoid: map[manifest.Hash]bool{}}
+	for try := 1; ; try++ {
+		b := &backup{repo: repo, env: env, opt: opt, progress: opt.Progress, st: st, lesson: lesson,
 			seen: map[inode]*fileJob{}, odd: map[string]bool{}, maps: map[manifest.Hash]int64{}}
 		res, err := b.run(ctx)
-		if try == maxTries-1 {
+		if try == maxTries || !lesson.learn(err, opt.Progress.Note) {
 			return res, err
-		}
-		// What was sent by now is found in the journal, so that another try sends little.
-		var moved *queueMovedError
-		var gone *logGoneError
-		if errors.As(err, &moved) || errors.As(err, &gone) {
-			opt.Progress.Note(err.Error() + "; files are copied again")
-			continue
-		}
-		// What earlier backups stored and the store has lost is stored anew: the damage ends with this backup.
-		var lost *lostError
-		if !errors.As(err, &lost) {
-			return res, err
-		}
-		opt.Progress.Note(lost.Error() + "; their content is stored anew")
-		for h := range lost.names {
-			avoid[h] = true
 		}
 	}
+}
+
+// lesson is what a run has learned from those that failed before it. What they sent is found in the journal, so that another run sends little.
+type lesson struct {
+	avoid map[manifest.Hash]bool // objects of earlier backups that must not be referred to
+	leave manifest.Timeline      // whose stored log must not be counted on
+}
+
+// learn reports whether it is worth while to begin anew.
+func (l *lesson) learn(err error, note func(string)) bool {
+	var moved *queueMovedError
+	var gone *logGoneError
+	var condemned *logCondemnedError
+	var lost *lostError
+	switch {
+	case errors.As(err, &moved), errors.As(err, &gone):
+		note(err.Error() + "; files are copied again")
+	case errors.As(err, &condemned):
+		note(err.Error() + "; a new timeline begins")
+		l.leave = condemned.Timeline
+	case errors.As(err, &lost): // what the store has lost is stored anew: the damage ends with this backup
+		note(lost.Error() + "; their content is stored anew")
+		for h := range lost.names {
+			l.avoid[h] = true
+		}
+	default:
+		return false
+	}
+	return true
 }
 
 func (b *backup) step(name string) error {
@@ -260,7 +274,7 @@ func (b *backup) withFlag(ctx context.Context, fn func(context.Context) error) e
 		return fn(ctx)
 	}
 	ran, failed, err := b.holdFlag(ctx, fn)
-	lost := ran && !failed && errors.Is(err, engine.ErrFlagLost)
+	lost := ran && !failed && flagLost(err)
 	if mode == BulkRequire || err == nil || (ran && !lost) || ctx.Err() != nil {
 		b.m.BulkSafe.Held = err == nil
 		return err
@@ -274,6 +288,12 @@ func (b *backup) withFlag(ctx context.Context, fn func(context.Context) error) e
 		b.progress.Note("the hot-backup flag is not held: " + err.Error())
 	}
 	return fn(ctx)
+}
+
+// flagLost tells that the flag was set and nobody held it to the end: regions were made anew, or somebody killed the engine's child.
+func flagLost(err error) bool {
+	_, died := errors.AsType[*engine.ChildError](err)
+	return died || errors.Is(err, engine.ErrFlagLost)
 }
 
 // holdFlag reports whether fn was called, and whether it failed, besides the errors of fn and of the flag, which may both be in err.

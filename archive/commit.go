@@ -19,7 +19,8 @@ import (
 type look struct {
 	packs, maps map[manifest.Hash]int64 // sizes
 	condemned   map[manifest.Hash]bool
-	date        time.Time // before anything was looked at
+	segments    map[string]bool // condemned, by the names that SegmentName.String gives
+	date        time.Time       // before anything was looked at
 }
 
 // maxCondemned bounds a condemned list: a hundred bytes per name, and the manifests of expired backups.
@@ -28,7 +29,7 @@ const maxCondemned = 1 << 30
 // look lists the environment's packs, maps and condemned lists. The moment is that of the first answer, so that whatever a prune condemns
 // later is younger than it.
 func (b *backup) look(ctx context.Context) (*look, error) {
-	l := &look{packs: map[manifest.Hash]int64{}, maps: map[manifest.Hash]int64{}, condemned: map[manifest.Hash]bool{}}
+	l := &look{packs: map[manifest.Hash]int64{}, maps: map[manifest.Hash]int64{}, condemned: map[manifest.Hash]bool{}, segments: map[string]bool{}}
 	var lists []string
 	date, err := b.repo.Bucket.List(ctx, manifest.CondemnedPrefix(b.opt.Env), "", func(i remote.Info) error {
 		lists = append(lists, i.Key)
@@ -80,6 +81,9 @@ func (l *look) condemn(ctx context.Context, bucket *remote.Bucket, key string) e
 	for _, h := range c.Maps {
 		l.condemned[h] = true
 	}
+	for _, name := range c.Segments {
+		l.segments[name] = true
+	}
 	return nil
 }
 
@@ -121,6 +125,9 @@ func (b *backup) commit(ctx context.Context) error {
 	}
 	if lost := l.missing(b.m, b.maps); len(lost) > 0 {
 		return &lostError{names: lost}
+	}
+	if err := b.coverWithout(l.segments); err != nil {
+		return err
 	}
 	b.m.Look, b.m.Finished = l.date.UTC(), time.Now().UTC()
 	data, err := b.m.Encode()
@@ -177,7 +184,7 @@ func (b *backup) checkHistory(ctx context.Context) error {
 	}
 	b.resolveNames()
 	h := bdb.NewHistory()
-	var strays []string
+	var stray []string
 	_, err := b.log.Walk(ctx, bdb.LSN{File: b.m.NeededFrom.File}, func(r *bdb.Record) error {
 		if r.LSN.Compare(b.end) >= 0 {
 			return errPastEnd
@@ -185,9 +192,9 @@ func (b *backup) checkHistory(ctx context.Context) error {
 		if c, ok := r.Commit(); ok && !c.Abort {
 			b.m.ConsistentTime = c.Time
 		}
-		for _, name := range b.strays(r) {
-			if !slices.Contains(strays, name) {
-				strays = append(strays, name)
+		for _, name := range strays(b.env, r) {
+			if !slices.Contains(stray, name) {
+				stray = append(stray, name)
 			}
 		}
 		return h.Add(r)
@@ -195,8 +202,8 @@ func (b *backup) checkHistory(ctx context.Context) error {
 	if err != nil && !errors.Is(err, errPastEnd) {
 		return fmt.Errorf("walk the log: %w", err)
 	}
-	if len(strays) > 0 {
-		return &NotCoveredError{Names: strays} // no restore could follow this log
+	if len(stray) > 0 {
+		return &NotCoveredError{Names: stray} // no restore could follow this log
 	}
 	if h.Unreadable() {
 		b.progress.Note("the log is encrypted and no password was given: that every database it names is in the backup could not be checked, and the times of commits are not known")

@@ -45,14 +45,14 @@ func (e *DamageError) Error() string {
 	return b.String()
 }
 
-// OtherEnvironmentError says that the name belongs to an environment with which this one has no database in common.
+// OtherEnvironmentError says that the name belongs to an environment with which this one has no database in common, and no log.
 type OtherEnvironmentError struct {
 	Env  string
 	Last *manifest.Manifest
 }
 
 func (e *OtherEnvironmentError) Error() string {
-	return fmt.Sprintf("%s is the name of another environment: backup %s was taken of %s on %s, and no database file is the same",
+	return fmt.Sprintf("%s is the name of another environment: backup %s was taken of %s on %s, and neither is any database file the same nor does the log go on from there",
 		e.Env, e.Last.ID, e.Last.Home, e.Last.Host)
 }
 
@@ -101,3 +101,16 @@ func (e *logGoneError) Error() string {
 }
 
 func (e *logGoneError) Unwrap() error { return e.gap }
+
+// logCondemnedError says that a prune has condemned log which the backup counts on. Segments have their names from what is in them, so they can't be
+// stored anew where they are: only on another timeline.
+type logCondemnedError struct {
+	Timeline manifest.Timeline
+	err      error
+}
+
+func (e *logCondemnedError) Error() string {
+	return fmt.Sprintf("log was condemned by a prune: %v", e.err)
+}
+
+func (e *logCondemnedError) Unwrap() error { return e.err }

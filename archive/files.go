@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -38,7 +39,7 @@ func (b *backup) copyFiles(ctx context.Context) error {
 		}
 		b.listing = listing
 		if round == 0 {
-			if err := b.sameEnvironment(fresh); err != nil {
+			if err := b.sameEnvironment(ctx, fresh); err != nil {
 				return err
 			}
 		}
@@ -130,8 +131,9 @@ func (b *backup) skipOddName(f localenv.File, src *localenv.Source) error {
 	return nil
 }
 
-// sameEnvironment refuses to append to the history of another environment: at least one database has to be in both.
-func (b *backup) sameEnvironment(jobs []*fileJob) error {
+// sameEnvironment refuses to append to the history of another environment: at least one database has to be in both, or the log has to go on
+// where the parent's ends, as it does where every database was rebuilt or removed since.
+func (b *backup) sameEnvironment(ctx context.Context, jobs []*fileJob) error {
 	if len(b.old.byID) == 0 {
 		return nil
 	}
@@ -140,7 +142,32 @@ func (b *backup) sameEnvironment(jobs []*fileJob) error {
 			return nil
 		}
 	}
+	if same, err := b.continuesParent(ctx); same || err != nil {
+		return err
+	}
 	return &OtherEnvironmentError{Env: b.opt.Env, Last: b.parent}
+}
+
+// continuesParent reports whether the log here holds, byte for byte, the log file with which the parent's timeline ends, and more of it than the
+// header, which is alike everywhere. A link from the next file alone is too weak a proof. It looks through a log of its own, as the run's is being followed.
+func (b *backup) continuesParent(ctx context.Context) (same bool, err error) {
+	log, err := b.env.OpenLog(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	s := b.shipper(log)
+	if err := s.find(ctx, b.parent); err != nil {
+		return false, err
+	}
+	if s.last == nil || s.last.LastRecord == 0 || !slices.Contains(log.Files(), s.last.File) {
+		return false, nil
+	}
+	err = s.continues(ctx)
+	if _, broken := errors.AsType[*ChainError](err); broken {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // readFiles prepares the files against the parent and sends those that have to be read through the pipeline.

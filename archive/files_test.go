@@ -8,6 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 
 	"bdbvault/archive"
@@ -91,6 +94,46 @@ func TestFlagLost(t *testing.T) {
 	}})
 	if !errors.Is(err, broken) {
 		t.Errorf("broken: %v", err)
+	}
+}
+
+// TestEngineKilledWhileItHoldsTheFlag: somebody else kills the engine's child. The flag then stays counted in the application's regions, but nobody
+// knows that it was held to the end: the backup says so, and fails only where that was required.
+func TestEngineKilledWhileItHoldsTheFlag(t *testing.T) {
+	env, b := bank(t)
+	envtest.StartHold(t, env)
+	killing := func(mode string) (*archive.BackupResult, error) {
+		pid := filepath.Join(t.TempDir(), "pid")
+		eng, err := engine.Start(t.Context(), engine.Options{Home: b.home, Executable: []string{"/bin/sh", "-c", `echo $$ >"$0"; exec "$1" engine`, pid, os.Args[0]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer eng.Close()
+		return b.try(archive.BackupOptions{BulkSafe: mode, Engine: eng, Step: func(name string) error {
+			if name != "log-end" {
+				return nil
+			}
+			text, err := os.ReadFile(pid)
+			if err != nil {
+				return err
+			}
+			n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+			return errors.Join(err, syscall.Kill(n, syscall.SIGKILL))
+		}})
+	}
+	res, err := killing(archive.BulkAuto)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if safe := res.Manifest.BulkSafe; safe.Held || !strings.Contains(safe.Why, "SIGKILL") {
+		t.Errorf("%+v", safe)
+	}
+	var died *engine.ChildError
+	if _, err := killing(archive.BulkRequire); !errors.As(err, &died) {
+		t.Errorf("required: %v", err)
+	}
+	if err := envtest.Checkpoint(b.home, ""); err != nil {
+		t.Error(err)
 	}
 }
 

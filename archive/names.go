@@ -1,9 +1,12 @@
 package archive
 
 import (
+	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
 )
 
@@ -32,9 +35,9 @@ func recordNames(r *bdb.Record) []string {
 }
 
 // strays finds the names that lead out of the environment's directories.
-func (b *backup) strays(r *bdb.Record) (list []string) {
+func strays(env *localenv.Env, r *bdb.Record) (list []string) {
 	for _, name := range recordNames(r) {
-		if name != "" && !b.inside(name) {
+		if name != "" && !inside(env, name) {
 			list = append(list, name)
 		}
 	}
@@ -42,13 +45,13 @@ func (b *backup) strays(r *bdb.Record) (list []string) {
 }
 
 // inside reports whether recovery can follow a name in a restored home.
-func (b *backup) inside(name string) bool {
+func inside(env *localenv.Env, name string) bool {
 	if !filepath.IsAbs(name) {
 		return filepath.IsLocal(name)
 	}
 	name = filepath.Clean(name)
 	real, err := filepath.EvalSymlinks(filepath.Dir(name))
-	for _, d := range b.env.Dirs {
+	for _, d := range env.Dirs {
 		if within(name, d.Path) || err == nil && within(filepath.Join(real, filepath.Base(name)), d.Path) {
 			return true
 		}
@@ -58,4 +61,24 @@ func (b *backup) inside(name string) bool {
 
 func within(name, dir string) bool {
 	return name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// noteStrays remembers names that no restore could follow. The log is shipped all the same: what comes before them can be restored.
+func (s *shipper) noteStrays(r *bdb.Record) {
+	for _, name := range strays(s.source, r) {
+		if len(s.strays) == 0 {
+			s.strayed = r.LSN
+		}
+		if !slices.Contains(s.strays, name) {
+			s.strays = append(s.strays, name)
+		}
+	}
+}
+
+// sayStrays warns of them, in backup's words.
+func (s *shipper) sayStrays() {
+	if len(s.strays) > 0 {
+		s.progress.Note(fmt.Sprintf("%v: no restore can follow the log beyond LSN %s", &NotCoveredError{Names: s.strays}, s.strayed))
+	}
+	s.strays = nil
 }

@@ -50,6 +50,7 @@ func (s *shipper) ship(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.sayStrays()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(segmentUploads)
 	for _, r := range ranges {
@@ -149,6 +150,7 @@ func (s *shipper) scan(ctx context.Context, file, start uint32, sealed bool) (*l
 		if rec.LSN.File != file {
 			return errNextFile
 		}
+		s.noteStrays(rec)
 		h.Records++
 		h.LastRecord = rec.LSN.Offset
 		if c, ok := rec.Commit(); ok && !c.Abort {

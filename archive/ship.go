@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"bdbvault/localenv"
@@ -57,7 +58,7 @@ func Ship(ctx context.Context, repo *repository.Repository, env *localenv.Env, o
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	s := &shipper{repo: repo, st: st, env: opt.Env, home: env.Home, log: log, progress: opt.Progress, step: opt.Step}
+	s := &shipper{repo: repo, st: st, env: opt.Env, home: env.Home, source: env, log: log, progress: opt.Progress, step: opt.Step}
 	if err := s.find(ctx, m); err != nil {
 		return nil, err
 	}
@@ -77,6 +78,7 @@ type shipper struct {
 	st       *state
 	env      string
 	home     string
+	source   *localenv.Env
 	log      *localenv.Log
 	progress Progress
 	step     func(string) error
@@ -86,6 +88,8 @@ type shipper struct {
 	last     *manifest.SegmentHeader       // up to here it is; nil: nothing is shipped
 	cover    manifest.Cover                // what it is made of, as far as listed
 	present  map[manifest.SegmentName]bool // listed
+	strays   []string                      // names in the log that lead out of the environment, to be warned of
+	strayed  bdb.LSN                       // of the record with the first of them
 	result   ShipResult
 }
 
@@ -227,7 +231,7 @@ func (b *backup) shipLog(ctx context.Context) error {
 	if err := b.step("ship"); err != nil {
 		return err
 	}
-	s := &shipper{repo: b.repo, st: b.st, env: b.opt.Env, home: b.env.Home, log: b.log, progress: b.progress, step: b.opt.Step}
+	s := b.shipper(b.log)
 	reason, err := b.joinTimeline(ctx, s)
 	if err != nil {
 		return err
@@ -245,6 +249,11 @@ func (b *backup) shipLog(ctx context.Context) error {
 	return nil
 }
 
+// shipper makes one for the backup's environment.
+func (b *backup) shipper(log *localenv.Log) *shipper {
+	return &shipper{repo: b.repo, st: b.st, env: b.opt.Env, home: b.env.Home, source: b.env, log: log, progress: b.progress, step: b.opt.Step}
+}
+
 // joinTimeline positions s at the end of the parent's timeline, or says why the log can't continue it.
 func (b *backup) joinTimeline(ctx context.Context, s *shipper) (reason string, err error) {
 	if b.opt.NewEnvironment {
@@ -252,6 +261,9 @@ func (b *backup) joinTimeline(ctx context.Context, s *shipper) (reason string, e
 	}
 	if b.parent == nil {
 		return "first backup", nil
+	}
+	if b.parent.Timeline == b.leave {
+		return "a prune has condemned log of timeline " + b.leave.String(), nil
 	}
 	if err := s.find(ctx, b.parent); err != nil {
 		return "", err
@@ -298,6 +310,16 @@ func (b *backup) checkChain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = manifest.NewChain(b.m.Timeline, list).CoverBackup(b.m, bdb.LSN{})
+	b.segments = list
+	return b.coverWithout(nil)
+}
+
+// coverWithout asserts that the log is in the store even if the condemned segments go.
+func (b *backup) coverWithout(condemned map[string]bool) error {
+	keep := slices.DeleteFunc(slices.Clone(b.segments), func(n manifest.SegmentName) bool { return condemned[n.String()] })
+	_, err := manifest.NewChain(b.m.Timeline, keep).CoverBackup(b.m, bdb.LSN{})
+	if err != nil && len(keep) < len(b.segments) {
+		return &logCondemnedError{Timeline: b.m.Timeline, err: err}
+	}
 	return err
 }

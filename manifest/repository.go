@@ -48,7 +48,7 @@ type Condemned struct {
 	Created   time.Time             `json:"created"`
 	Packs     []Hash                `json:"packs"`
 	Maps      []Hash                `json:"maps"`
-	Segments  []string              `json:"segments"`
+	Segments  []string              `json:"segments"` // names as SegmentName.String gives them
 	Manifests map[BackupID]Manifest `json:"manifests"`
 }
 
