@@ -54,7 +54,7 @@ func restoreChild(store, to, at string) error {
 	if err != nil {
 		return err
 	}
-	opt := restore.Options{To: to, Verify: restore.VerifyNever, Step: func(string) error {
+	opt := restore.Options{To: to, Delta: os.Getenv("RESTORE_TEST_DELTA") != "", Verify: restore.VerifyNever, Step: func(string) error {
 		if left--; left < 0 {
 			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}

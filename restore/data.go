@@ -37,8 +37,9 @@ type data struct {
 	damage   *damages
 	sizes    map[manifest.Hash]int64 // of the packs
 
-	stepping sync.Mutex
-	reused   atomic.Int64 // files that were right already
+	stepping    sync.Mutex
+	reused      atomic.Int64 // files that were right already
+	reusedBytes atomic.Int64 // bytes that were, in these and others
 }
 
 // run brings back all files, as far as the store has them.
@@ -172,24 +173,25 @@ func (l *limitWriter) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// open opens the files, and where an earlier run left something finds out what of it is right.
+// open opens the files, and finds out what is right of what is there already.
 func (b *batch) open(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
+	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(workers / 2)
 	for _, f := range b.files {
 		group.Go(func() (err error) {
-			if f.out, err = openOutput(b.t.root, f.path, f.file.Size); err != nil {
+			if f.out, f.had, err = openOutput(b.t.root, f.path, f.file.Size); err != nil {
 				return err
 			}
-			if !b.t.resume {
-				return f.reserve()
+			if f.had == 0 {
+				return errors.Join(gctx.Err(), f.reserve())
 			}
-			right, err := f.compare(ctx, make([]byte, manifest.MaxChunk))
-			b.progress.Add(right)
-			return err
+			return gctx.Err()
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return b.compare(ctx)
 }
 
 // plan lists the reads. Packs are taken in the order in which the files first need them, which is the order in which they were written.
@@ -254,7 +256,7 @@ func (b *batch) closeRight(ctx context.Context) error {
 		if f.pending.Load() > 0 {
 			continue
 		}
-		if b.t.resume {
+		if b.t.reuse {
 			b.reused.Add(1)
 		}
 		if err := b.close(ctx, f); err != nil {

@@ -1,8 +1,6 @@
 package restore
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +16,7 @@ type dataFile struct {
 	path string // in the target
 	bm   *manifest.Map
 	out  *output
+	had  int64  // bytes that were there before
 	need bitmap // blocks that have to be fetched; nil: all
 
 	// The map's runs are in file order. To serve a chunk all runs that take from it are needed: order holds the stored runs sorted by chunk, those of chunk c
@@ -110,55 +109,6 @@ func (d *dataFile) reserve() error {
 		n += r.Blocks
 	}
 	return flush()
-}
-
-// compare reads what is in the file already and leaves in need what differs from the map. Blocks that must be zero and aren't are
-// zeroed at once.
-func (d *dataFile) compare(ctx context.Context, buf []byte) (right int64, err error) {
-	d.need = newBitmap(d.bm.Blocks())
-	var sums []byte
-	per := int64(len(buf) / d.bm.BlockSize)
-	for i, r := range d.bm.Runs {
-		for done := int64(0); done < r.Blocks; done += per {
-			if err := ctx.Err(); err != nil {
-				return right, err
-			}
-			n := min(per, r.Blocks-done)
-			off, length := d.span(int64(d.block[i])+done, n)
-			if _, err := d.out.file.ReadAt(buf[:length], off); err != nil {
-				return right, err
-			}
-			if r.Chunk == manifest.Zero {
-				err = d.compareZeros(buf[:length], off)
-			} else {
-				sums, err = d.readHashes(sums, int64(d.hash[i])+done, n)
-				d.compareBlocks(buf[:length], int64(d.block[i])+done, sums, &right)
-			}
-			if err != nil {
-				return right, err
-			}
-		}
-	}
-	return right, nil
-}
-
-func (d *dataFile) compareZeros(b []byte, off int64) error {
-	if len(bytes.TrimLeft(b, "\x00")) == 0 {
-		return nil
-	}
-	return d.out.zero(off, int64(len(b)))
-}
-
-func (d *dataFile) compareBlocks(b []byte, first int64, sums []byte, right *int64) {
-	for n := int64(0); len(b) > 0; n++ {
-		block := b[:min(len(b), d.bm.BlockSize)]
-		b = b[len(block):]
-		if blockSum(block) == manifest.Hash(sums[n*manifest.HashSize:][:manifest.HashSize]) {
-			*right += int64(len(block))
-			continue
-		}
-		d.need.add(first + n)
-	}
 }
 
 // readHashes reads n hashes of the map from place first on into buf.

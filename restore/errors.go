@@ -55,9 +55,10 @@ func (e *LogEndError) Error() string {
 
 // TargetError says why a directory can't be restored into.
 type TargetError struct {
-	Dir     string
-	Problem string
-	Err     error // may be nil
+	Dir      string
+	Problem  string
+	NotEmpty bool  // something is there that a delta restore could perhaps make use of
+	Err      error // may be nil
 }
 
 func (e *TargetError) Error() string {

@@ -1,9 +1,12 @@
 package restore
 
 import (
+	"crypto/rand"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 	"sync/atomic"
 	"unsafe"
 
@@ -24,21 +27,59 @@ type output struct {
 	plain  atomic.Bool
 }
 
-// openOutput opens or makes a file of a given size. Bytes that are there already stay.
-func openOutput(root *os.Root, name string, size int64) (*output, error) {
-	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+// openOutput opens or makes a file of a given size. Bytes that are there already stay; had says how many there were.
+func openOutput(root *os.Root, name string, size int64) (o *output, had int64, err error) {
+	f, had, err := openOwn(root, name)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := f.Truncate(size); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, 0, errors.Join(err, f.Close())
 	}
-	o := &output{file: f}
+	o = &output{file: f}
 	if size >= directFrom {
 		// Not every file system can; the plain way always works.
 		o.direct, _ = root.OpenFile(name, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_DIRECT, 0)
 	}
-	return o, nil
+	return o, min(had, size), nil
+}
+
+// openOwn opens a file for writing that has no other name. What was there may be read-only, as a finished restore leaves it, or be a
+// link to a file that somebody means to keep, as in copies that share what is equal.
+func openOwn(root *os.Root, name string) (f *os.File, size int64, err error) {
+	const flags = os.O_RDWR | os.O_CREATE | unix.O_NOFOLLOW
+	f, err = root.OpenFile(name, flags, 0o600)
+	if errors.Is(err, fs.ErrPermission) && root.Chmod(name, 0o600) == nil {
+		f, err = root.OpenFile(name, flags, 0o600)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	if st.Nlink < 2 {
+		return f, st.Size, nil
+	}
+	own, err := ownCopy(root, name, f)
+	return own, st.Size, errors.Join(err, f.Close())
+}
+
+// ownCopy puts a copy of a file in its place.
+func ownCopy(root *os.Root, name string, from *os.File) (*os.File, error) {
+	aside := path.Join(path.Dir(name), MarkerName+".copy-"+rand.Text())
+	to, err := root.OpenFile(aside, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = io.Copy(to, from); err == nil {
+		err = root.Rename(aside, name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, to.Close())
+	}
+	return to, nil
 }
 
 // WriteAt is safe for concurrent use on different sectors.
@@ -87,13 +128,14 @@ func (o *output) reserve(off, length int64) error {
 	return nil
 }
 
-// zero makes a range a hole.
+// punch makes a range a hole, where the file system can.
+func (o *output) punch(off, length int64) bool {
+	return unix.Fallocate(int(o.file.Fd()), unix.FALLOC_FL_KEEP_SIZE|unix.FALLOC_FL_PUNCH_HOLE, off, length) == nil
+}
+
+// zero writes zeros.
 func (o *output) zero(off, length int64) error {
-	err := unix.Fallocate(int(o.file.Fd()), unix.FALLOC_FL_KEEP_SIZE|unix.FALLOC_FL_PUNCH_HOLE, off, length)
-	if err == nil {
-		return nil
-	}
-	_, err = io.CopyN(io.NewOffsetWriter(o.file, off), zeros{}, length)
+	_, err := io.CopyN(io.NewOffsetWriter(o.file, off), zeros{}, length)
 	return err
 }
 

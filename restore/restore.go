@@ -19,6 +19,7 @@ import (
 // Options of Restore.
 type Options struct {
 	To       string         // the home to be made: absent, empty, or left behind by the same restore. Required
+	Delta    bool           // To may be an environment that nobody has open: what is equal there is not fetched, what the backup lacks is removed
 	Engine   engine.Options // which engine recovers, and the environment's password. Home must be empty
 	Verify   string         // VerifyAuto if empty
 	Progress Progress       // nil: none
@@ -77,7 +78,9 @@ type Result struct {
 	EndTime       time.Time         `json:"endTime,omitzero"` // of the last commit before it
 	Files         int               `json:"files"`
 	Bytes         int64             `json:"bytes"`
-	Reused        int64             `json:"reused"` // files that an interrupted run had brought back
+	Reused        int64             `json:"reused"`      // files of which nothing was fetched, since they were there and right
+	ReusedBytes   int64             `json:"reusedBytes"` // of blocks that were, in these and other files
+	Removed       int               `json:"removed"`     // files that were there and did not belong there; log and regions are not counted
 	FetchedBytes  int64             `json:"fetchedBytes"`
 	Requests      int64             `json:"requests"`
 	LogBytes      int64             `json:"logBytes"`
@@ -137,7 +140,7 @@ func Restore(ctx context.Context, repo *repository.Repository, plan *Plan, opt O
 	}
 	r.t, err = openTarget(opt.To, marker{
 		Repository: repo.Info.ID, Environment: plan.Environment, Backup: plan.Backup, Timeline: plan.Timeline, End: plan.End,
-	})
+	}, r.adopter())
 	if err != nil {
 		return nil, err
 	}
@@ -229,6 +232,9 @@ func (r *restorer) checkEngine(ctx context.Context) error {
 }
 
 func (r *restorer) run(ctx context.Context) error {
+	if n := r.t.hidden; n > 0 {
+		r.note("%d processes of other users could not be asked whether they have files in %s open", n, r.t.dir)
+	}
 	if err := r.step(ctx, stepClaimed); err != nil {
 		return err
 	}
@@ -272,10 +278,11 @@ func (r *restorer) data(ctx context.Context) error {
 	if err := r.t.prepare(r.lay.folders(r.m), keep); err != nil {
 		return err
 	}
+	r.result.Removed = r.t.removed
 	r.opt.Progress.Phase(PhaseData, r.m.Bytes())
 	d := &data{repo: r.repo, m: r.m, t: r.t, lay: r.lay, progress: r.opt.Progress, step: r.opt.Step, damage: &r.damage}
 	err := d.run(ctx)
-	r.result.Reused = d.reused.Load()
+	r.result.Reused, r.result.ReusedBytes = d.reused.Load(), d.reusedBytes.Load()
 	if err != nil {
 		return err
 	}

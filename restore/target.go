@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,15 +47,19 @@ func (m *marker) same(o *marker) bool {
 
 // target is the directory that is restored into. Everything in it is reached through root, which no name leaves.
 type target struct {
-	dir    string // absolute, for the engine and for messages
-	root   *os.Root
-	lock   *os.File // the marker, locked while we are at work
-	made   bool
-	resume bool // an earlier run of the same restore was here
+	dir   string // absolute, for the engine and for messages
+	root  *os.Root
+	lock  *os.File // the marker, locked while we are at work
+	made  bool
+	reuse bool // there were files before: of an earlier run, or of an environment that a delta restore makes use of
+
+	removed int // files that did not belong here
+	hidden  int // processes that may have something open here, and could not be looked into
 }
 
-// openTarget claims dir for the restore that want describes.
-func openTarget(dir string, want marker) (*target, error) {
+// openTarget claims dir for the restore that want describes. A directory that is not empty and has no marker of the same restore is taken if adopt
+// is there and says nothing against it.
+func openTarget(dir string, want marker, adopt func(*target) error) (*target, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -72,7 +77,7 @@ func openTarget(dir string, want marker) (*target, error) {
 	}
 	want.Made = made
 	t := &target{dir: dir, root: root, made: made}
-	if err := t.claim(&want); err != nil {
+	if err := t.claim(&want, adopt); err != nil {
 		t.close()
 		return nil, err
 	}
@@ -95,38 +100,84 @@ func makeTarget(dir string) (made bool, err error) {
 	return true, nil
 }
 
-// claim takes an empty directory, or goes on with one that the same restore has claimed before.
-func (t *target) claim(want *marker) error {
+// claim takes an empty directory, goes on with one that the same restore has claimed before, or adopts what is there.
+func (t *target) claim(want *marker, adopt func(*target) error) error {
 	foreign, err := t.foreign()
 	if err != nil {
 		return &TargetError{Dir: t.dir, Problem: "can't be read", Err: err}
 	}
-	flags := os.O_RDWR | unix.O_NOFOLLOW
-	if foreign == "" {
-		flags |= os.O_CREATE
+	empty := foreign == ""
+	if err := t.openMarker(foreign, adopt); err != nil {
+		return err
 	}
-	t.lock, err = t.root.OpenFile(MarkerName, flags, 0o600)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return &TargetError{Dir: t.dir, Problem: fmt.Sprintf("it is not empty: %s is there", foreign)}
-	case err != nil:
-		return &TargetError{Dir: t.dir, Problem: "can't be written to", Err: err}
-	}
-	if err := lockFile(t.lock); err != nil {
+	if err := t.lockMarker(); err != nil {
 		return &TargetError{Dir: t.dir, Problem: "another process is restoring into it", Err: err}
 	}
 	text, err := io.ReadAll(io.LimitReader(t.lock, 1<<20))
 	if err != nil {
 		return &TargetError{Dir: t.dir, Problem: "its " + MarkerName + " can't be read", Err: err}
 	}
-	if foreign == "" && !json.Valid(text) {
+	if empty && !json.Valid(text) {
 		return t.mark(want) // new, or the run that made it came no further
 	}
-	return t.continues(text, want)
+	err = t.continues(text, want)
+	if err == nil {
+		return t.notInUse()
+	}
+	if adopt == nil {
+		return err
+	}
+	if err := adopt(t); err != nil {
+		if len(text) == 0 {
+			err = errors.Join(err, t.root.Remove(MarkerName)) // it says nothing, and nothing was done
+		}
+		return err
+	}
+	t.reuse = true
+	return t.mark(want)
+}
+
+// openMarker opens the marker, and makes it where one may be made.
+func (t *target) openMarker(foreign string, adopt func(*target) error) (err error) {
+	const flags = os.O_RDWR | unix.O_NOFOLLOW
+	if foreign == "" {
+		t.lock, err = t.root.OpenFile(MarkerName, flags|os.O_CREATE, 0o600)
+	} else {
+		t.lock, err = t.root.OpenFile(MarkerName, flags, 0o600)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if adopt == nil {
+			return &TargetError{Dir: t.dir, Problem: fmt.Sprintf("it is not empty: %s is there", foreign), NotEmpty: true}
+		}
+		if err := adopt(t); err != nil { // looked at again under the lock; here, so that nothing is written if it is refused
+			return err
+		}
+		t.lock, err = t.root.OpenFile(MarkerName, flags|os.O_CREATE, 0o600)
+	}
+	if err != nil {
+		return &TargetError{Dir: t.dir, Problem: "can't be written to", Err: err}
+	}
+	return nil
 }
 
 // lockPatience is how long a lock is waited for. The engine of a restore that was killed holds it for two more seconds.
 const lockPatience = 4 * time.Second
+
+// lockMarker makes sure that the marker that it locks is the one that is there.
+func (t *target) lockMarker() error {
+	if err := lockFile(t.lock); err != nil {
+		return err
+	}
+	is, err := t.root.Lstat(MarkerName)
+	if err != nil {
+		return err
+	}
+	locked, err := t.lock.Stat()
+	if err == nil && !os.SameFile(is, locked) {
+		err = fs.ErrExist
+	}
+	return err
+}
 
 func lockFile(f *os.File) error {
 	for end := time.Now().Add(lockPatience); ; time.Sleep(20 * time.Millisecond) {
@@ -169,7 +220,7 @@ func (t *target) continues(text []byte, want *marker) error {
 		return &TargetError{Dir: t.dir, Problem: fmt.Sprintf(
 			"another restore was begun there, of backup %s of %s up to LSN %s: finish that one, or empty the directory", is.Backup, is.Environment, is.End)}
 	}
-	t.resume, t.made = true, is.Made
+	t.reuse, t.made = true, is.Made
 	return nil
 }
 
@@ -177,10 +228,10 @@ func (t *target) mark(want *marker) error {
 	want.About = markerText
 	text, err := json.MarshalIndent(want, "", "  ")
 	if err == nil {
-		err = t.lock.Truncate(0)
+		_, err = t.lock.WriteAt(append(text, '\n'), 0)
 	}
 	if err == nil {
-		_, err = t.lock.WriteAt(append(text, '\n'), 0)
+		err = t.lock.Truncate(int64(len(text)) + 1)
 	}
 	if err == nil {
 		err = t.lock.Sync()
@@ -213,12 +264,12 @@ func (t *target) syncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// prepare makes the directories, and in a target that was begun before removes what must not be there: the log and whatever
+// prepare makes the directories, and in a target that was not empty removes what must not be there: the log and whatever
 // recovery made, of which the next recovery would take it for the truth.
 func (t *target) prepare(folders []string, keep map[string]bool) error {
-	if t.resume {
+	if t.reuse {
 		if err := t.sweep(".", folderSet(folders), keep); err != nil {
-			return &TargetError{Dir: t.dir, Problem: "can't be cleared of what an interrupted restore left", Err: err}
+			return &TargetError{Dir: t.dir, Problem: "can't be cleared of what does not belong there", Err: err}
 		}
 	}
 	for _, f := range folders {
@@ -240,13 +291,10 @@ func folderSet(folders []string) map[string]bool {
 	return set
 }
 
+// sweep removes what is in a directory but neither one of the folders nor one of the files. Symbolic links go; nothing goes that they lead to.
 func (t *target) sweep(dir string, folders, files map[string]bool) error {
-	d, err := t.root.Open(dir)
+	entries, err := t.readDir(dir)
 	if err != nil {
-		return err
-	}
-	entries, err := d.ReadDir(-1)
-	if err = errors.Join(err, d.Close()); err != nil {
 		return err
 	}
 	for _, e := range entries {
@@ -254,15 +302,44 @@ func (t *target) sweep(dir string, folders, files map[string]bool) error {
 		switch {
 		case name == MarkerName || name == "lost+found" || e.Type().IsRegular() && files[name]:
 		case e.IsDir() && folders[name]:
+			t.root.Chmod(name, 0o700) // if it is ours; it gets its own mode in the end
 			err = t.sweep(name, folders, files)
 		default:
-			err = t.root.RemoveAll(name)
+			if err = t.count(name, e); err == nil {
+				err = t.root.RemoveAll(name)
+			}
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (t *target) readDir(name string) ([]fs.DirEntry, error) {
+	d, err := t.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := d.ReadDir(-1)
+	return entries, errors.Join(err, d.Close())
+}
+
+// count adds to removed what is about to be, but for log, regions and what is ours: these always go.
+func (t *target) count(name string, e fs.DirEntry) error {
+	switch base := path.Base(name); {
+	case strings.HasPrefix(base, ownPrefix), logFileName.MatchString(base), regionName.MatchString(base):
+		return nil
+	case !e.IsDir():
+		t.removed++
+		return nil
+	}
+	return fs.WalkDir(t.root.FS(), name, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			t.removed++
+		}
+		return err
+	})
 }
 
 // finish takes the marker away: the home is a home.

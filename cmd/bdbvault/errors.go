@@ -147,6 +147,11 @@ func diskHint(err error) string {
 	return ""
 }
 
+func isNotEmpty(err error) bool {
+	e, ok := errors.AsType[*restore.TargetError](err)
+	return ok && e.NotEmpty
+}
+
 func restoreHint(err error) string {
 	switch {
 	case errors.Is(err, restore.ErrEnvironment):
@@ -157,6 +162,10 @@ func restoreHint(err error) string {
 		return "bdbvault list shows all backups."
 	case is[*restore.TargetError](err) && errors.Is(err, fs.ErrPermission):
 		return "Run bdbvault as a user who may write there, or restore into another directory."
+	case is[*restore.InUseError](err):
+		return "Stop it, and make sure that nothing starts it again before the restore has ended. Or restore into a new directory."
+	case isNotEmpty(err):
+		return "Restore into a new or an empty directory; or, if it holds an environment that is to be replaced, use what is equal there: --delta"
 	case is[*restore.TargetError](err):
 		return "Restore into a new or an empty directory. An interrupted restore is resumed by the same command."
 	case is[*restore.ConfigError](err):

@@ -31,6 +31,7 @@ const (
 	flagAllowDamaged   = "allow-damaged"
 	flagNewEnvironment = "new-environment"
 	flagTo             = "to"
+	flagDelta          = "delta"
 	flagBackup         = "backup"
 	flagVerify         = "verify"
 	flagEngine         = "engine"
@@ -167,6 +168,7 @@ func backupFlags() []cli.Flag {
 func restoreFlags() []cli.Flag {
 	return []cli.Flag{
 		stringFlag(inEnvironment, flagTo, "`DIRECTORY` to restore to: a new or an empty one, or one that an interrupted restore left"),
+		boolFlag(inEnvironment, flagDelta, "make use of the environment that is in the directory already: fetch what differs, remove what the backup lacks"),
 		envFlag("`NAME` of the environment (default: the only one there is)"),
 		stringFlag(inEnvironment, flagBackup, "`ID` of the backup to begin with (default: the newest)"),
 		&cli.StringFlag{Name: flagVerify, Category: inEngine, Value: restore.VerifyAuto, EnvVars: variables(flagVerify),

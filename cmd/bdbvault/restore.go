@@ -61,7 +61,7 @@ func (c *call) restoreOptions(to string) (restore.Options, error) {
 		return restore.Options{}, err
 	}
 	to, err = filepath.Abs(to)
-	return restore.Options{To: to, Engine: eng, Verify: verify, Progress: c.progress}, err
+	return restore.Options{To: to, Engine: eng, Delta: c.Bool(flagDelta), Verify: verify, Progress: c.progress}, err
 }
 
 // plan says what a restore is about to do.
@@ -82,6 +82,9 @@ func (r restoreReport) text(w io.Writer) {
 	t := newTable(w)
 	t.row("  ends at", moment(r.End, r.EndTime))
 	t.row("  data", fmt.Sprintf("%s in %s, in %s", size(r.Bytes), count(r.Files, "file"), duration(r.DataTime)))
+	if r.ReusedBytes > 0 || r.Removed > 0 {
+		t.row("  there before", r.there())
+	}
 	t.row("  log", fmt.Sprintf("%s in %s", size(r.LogBytes), duration(r.LogTime)))
 	t.row("  recovery", fmt.Sprintf("%s in %s", count(r.Passes, "pass"), duration(r.RecoverTime)))
 	if r.VerifySkipped != "" {
@@ -93,4 +96,13 @@ func (r restoreReport) text(w io.Writer) {
 		t.row("  new since the backup", strings.Join(r.Created, ", "))
 	}
 	t.flush()
+}
+
+// there is what became of what was in the directory before.
+func (r restoreReport) there() string {
+	s := fmt.Sprintf("%s kept, %s fetched in %s", size(r.ReusedBytes), size(r.FetchedBytes), count(int(r.Requests), "request"))
+	if r.Removed > 0 {
+		s += fmt.Sprintf("; %s removed that the backup does not have", count(r.Removed, "file"))
+	}
+	return s
 }
