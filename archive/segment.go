@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"slices"
@@ -25,18 +26,23 @@ const (
 	segmentUploads = 3
 	// memorySegment is how long a stored segment may get before it goes to disk. libdb's default log file is 10 MiB.
 	memorySegment = 8 << 20
+	// shipBatch is how many log files are sent before the place is noted.
+	shipBatch = 16
 )
 
 // logRange is a row of whole records of one log file that makes one segment.
 type logRange struct {
 	header manifest.SegmentHeader
-	last   int64 // size of the stored segment, once stored
+	before *blake3.Hasher // of the log file's bytes before it
+	near   mark           // shortly before its end
+	ckp    bdb.Checkpoint // newest inside
+	size   int64          // of the stored segment
+	stored bool
 }
 
 // ship sends everything between s.last and the end of the log.
 func (s *shipper) ship(ctx context.Context) error {
-	s.result.Timeline = s.timeline
-	s.result.From = bdb.LSN{File: s.first}
+	s.result = ShipResult{Timeline: s.timeline, From: bdb.LSN{File: s.first}}
 	if s.last != nil {
 		s.result.From = s.last.EndLSN()
 		s.noteCommit(s.last.LastCommit)
@@ -46,29 +52,38 @@ func (s *shipper) ship(ctx context.Context) error {
 	if err := s.sealVanished(ctx); err != nil {
 		return err
 	}
-	ranges, err := s.ranges(ctx)
-	if err != nil {
-		return err
+	for more := true; more; {
+		var ranges []*logRange
+		var err error
+		if ranges, more, err = s.ranges(ctx); err != nil {
+			return err
+		}
+		s.sayStrays()
+		if err := s.storeAll(ctx, ranges); err != nil {
+			return err
+		}
 	}
-	s.sayStrays()
+	if s.last == nil {
+		return errors.New("the log has no record yet")
+	}
+	return s.at("shipped")
+}
+
+// storeAll stores segments side by side, and moves on as far as they are stored without a gap.
+func (s *shipper) storeAll(ctx context.Context, ranges []*logRange) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(segmentUploads)
 	for _, r := range ranges {
 		g.Go(func() error { return s.store(gctx, r) })
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
+	err := g.Wait()
 	for _, r := range ranges {
+		if !r.stored {
+			break
+		}
 		s.count(r)
 	}
-	if s.last == nil {
-		return errors.New("the log has no record yet")
-	}
-	if err := s.at("shipped"); err != nil {
-		return err
-	}
-	return s.remember()
+	return err
 }
 
 func (s *shipper) remember() error {
@@ -84,6 +99,13 @@ func (s *shipper) noteCommit(seconds int64) {
 func (s *shipper) count(r *logRange) {
 	h := &r.header
 	s.last = h
+	if h.Start == 0 {
+		s.tail = tail{}
+	}
+	s.tail.add(part{h.Start, h.End, r.before}, r.near)
+	if !r.ckp.LSN.IsZero() {
+		s.ckp = r.ckp
+	}
 	s.result.To = h.EndLSN()
 	s.noteCommit(h.LastCommit)
 	if s.present[h.Name()] {
@@ -91,16 +113,16 @@ func (s *shipper) count(r *logRange) {
 	}
 	s.result.Segments++
 	s.result.LogBytes += int64(h.End - h.Start)
-	s.result.StoredBytes += r.last
+	s.result.StoredBytes += r.size
 	s.result.Records += h.Records
 	s.result.Commits += h.Commits
 	s.progress.File(h.Name().String())
 }
 
-// ranges cuts what is not shipped yet into segments: every sealed file as a whole, and what is new of the last one.
-func (s *shipper) ranges(ctx context.Context) ([]*logRange, error) {
-	var list []*logRange
-	files := s.log.Files()
+// ranges cuts what is not shipped yet into segments: every sealed file as a whole, and what is new of the last one, with what is to be merged with it.
+func (s *shipper) ranges(ctx context.Context) (list []*logRange, more bool, err error) {
+	s.reading.RLock()
+	defer s.reading.RUnlock()
 	from := s.first
 	if s.last != nil {
 		from = s.last.File
@@ -108,31 +130,37 @@ func (s *shipper) ranges(ctx context.Context) ([]*logRange, error) {
 			from++
 		}
 	}
-	for _, file := range files {
+	for _, file := range s.log.Files() {
 		if file < from {
 			continue
 		}
-		start := uint32(0)
+		if len(list) == shipBatch {
+			return list, true, nil
+		}
+		start := fileStart()
 		sealed := s.log.Sealed(file)
-		if s.last != nil && file == s.last.File && !sealed {
-			start = s.last.End
+		if s.known(file) && !sealed {
+			start = s.tail.next()
 		}
 		r, err := s.scan(ctx, file, start, sealed)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if r != nil {
 			list = append(list, r)
 		}
 	}
-	return list, nil
+	return list, false, nil
 }
+
+// known reports whether the stored log ends in this file.
+func (s *shipper) known(file uint32) bool { return s.last != nil && s.last.File == file }
 
 var errNextFile = errors.New("next file")
 
-// scan walks one log file's records from start and describes them; nil if there are none. A file that has its header only counts: its end is a
-// place in the log.
-func (s *shipper) scan(ctx context.Context, file, start uint32, sealed bool) (*logRange, error) {
+// scan walks one log file's records and describes those from start on; nil if there are none. A file that has its header only counts: its end is a
+// place in the log. On its way it comes by the end of what is stored, if that is in this file, and proves that what follows continues it.
+func (s *shipper) scan(ctx context.Context, file uint32, start mark, sealed bool) (*logRange, error) {
 	lh, err := s.log.Header(file)
 	if errors.Is(err, bdb.ErrNoHeader) {
 		return nil, nil
@@ -140,80 +168,170 @@ func (s *shipper) scan(ctx context.Context, file, start uint32, sealed bool) (*l
 	if err != nil {
 		return nil, fmt.Errorf("log file %d: %w", file, err)
 	}
-	r := &logRange{header: manifest.SegmentHeader{
-		Environment: s.env, Timeline: s.timeline, File: file, Start: start, Sealed: sealed,
+	c := &scanner{stray: s.noteStrays, r: &logRange{header: manifest.SegmentHeader{
+		Environment: s.env, Timeline: s.timeline, File: file, Start: start.at, Sealed: sealed,
 		LogVersion: lh.Version, LogFileSize: lh.Size, Encrypted: lh.Encrypted, Home: s.home,
-	}}
-	h := &r.header
-	h.Host, _ = os.Hostname()
-	_, err = s.log.Walk(ctx, bdb.LSN{File: file, Offset: start}, func(rec *bdb.Record) error {
-		if rec.LSN.File != file {
-			return errNextFile
-		}
-		s.noteStrays(rec)
-		h.Records++
-		h.LastRecord = rec.LSN.Offset
-		if c, ok := rec.Commit(); ok && !c.Abort {
-			h.Commits++
-			h.LastCommit = max(h.LastCommit, c.Time.Unix())
-		}
-		h.End = rec.Next().Offset
-		return nil
-	})
-	if err != nil && !errors.Is(err, errNextFile) {
-		return nil, fmt.Errorf("walk log file %d: %w", file, err)
+	}}}
+	c.r.header.Host, _ = os.Hostname()
+	if s.known(file) {
+		c.last = s.last
 	}
-	if h.End == 0 && start == 0 {
-		h.End = lh.Length
+	from := start
+	if from.sum == nil {
+		from = s.tail.near
 	}
-	if h.End <= start {
+	if from.sum == nil || from.at > start.at {
+		from = fileStart()
+	}
+	if err := c.run(ctx, s.log, from); err != nil {
+		return nil, err
+	}
+	if !c.proved() {
+		return nil, s.broken("log file %d no longer has what was shipped of it: the environment was restored, made anew, or lost its newest records in a crash", file)
+	}
+	if h := &c.r.header; h.End <= h.Start || !sealed && c.last != nil && h.End <= c.last.End {
 		return nil, nil
 	}
-	return r, nil
+	return c.r, nil
+}
+
+// scanner is a walk through one log file.
+type scanner struct {
+	r    *logRange
+	last *manifest.SegmentHeader // with which the stored log ends in this file; nil: it doesn't
+	sum  *prover
+	same bool // what is stored was come by
+
+	stray func(*bdb.Record) // hears of the records that are new
+}
+
+func (c *scanner) run(ctx context.Context, log *localenv.Log, from mark) error {
+	h := &c.r.header
+	c.sum = newProver(from)
+	if from.at == 0 {
+		lh, err := log.Header(h.File)
+		if err != nil {
+			return err
+		}
+		head := make([]byte, lh.Length)
+		if _, err := log.ReadAt(ctx, h.File, head, 0); err != nil {
+			return err
+		}
+		c.pass()
+		c.sum.bytes(head)
+	}
+	_, err := log.Walk(ctx, bdb.LSN{File: h.File, Offset: from.at}, c.record)
+	if err != nil && !errors.Is(err, errNextFile) {
+		return fmt.Errorf("walk log file %d: %w", h.File, err)
+	}
+	c.pass()
+	h.End, h.EndHash, c.r.near = c.sum.at, c.sum.hash(), c.sum.near
+	return nil
+}
+
+func (c *scanner) record(rec *bdb.Record) error {
+	h := &c.r.header
+	if rec.LSN.File != h.File {
+		return errNextFile
+	}
+	c.pass()
+	c.sum.record(rec)
+	h.LastRecord = rec.LSN.Offset
+	if c.last == nil || rec.LSN.Offset >= c.last.End {
+		c.stray(rec)
+	}
+	if rec.LSN.Offset < h.Start {
+		return nil
+	}
+	h.Records++
+	if m, ok := rec.Commit(); ok && !m.Abort {
+		h.Commits++
+		h.LastCommit = max(h.LastCommit, m.Time.Unix())
+	}
+	if ckp, ok := rec.Checkpoint(); ok {
+		c.r.ckp = ckp
+	}
+	return nil
+}
+
+// pass looks whether the walk has come to a place that matters.
+func (c *scanner) pass() {
+	if c.sum.at == c.r.header.Start {
+		c.r.before, c.r.header.StartHash = c.sum.sum.Clone(), c.sum.hash()
+	}
+	if c.last != nil && c.sum.at == c.last.End {
+		c.same = c.sum.hash() == c.last.EndHash
+	}
+}
+
+// proved reports whether the walk came by its start and, in the same bytes, by what is stored.
+func (c *scanner) proved() bool {
+	return c.r.before != nil && (c.last == nil || c.same)
 }
 
 // store writes a segment and puts it under its name. A segment of that name that is there already has to hold the same records.
-func (s *shipper) store(ctx context.Context, r *logRange) error {
+func (s *shipper) store(ctx context.Context, r *logRange) (err error) {
 	h := &r.header
-	prefix := newPrefixHash(s.log, h.File)
-	var err error
-	if h.StartHash, err = prefix.upTo(ctx, h.Start); err != nil {
-		return err
-	}
-	if h.EndHash, err = prefix.upTo(ctx, h.End); err != nil {
-		return err
-	}
 	if s.present[h.Name()] {
-		return s.sameSegment(ctx, h)
+		err = s.sameSegment(ctx, h)
+		r.stored = err == nil
+		return err
 	}
 	if err := s.at("segment"); err != nil {
 		return err
 	}
-	records := io.NewSectionReader(&logReader{ctx: ctx, log: s.log, file: h.File}, int64(h.Start), int64(h.End-h.Start))
-	if r.last, err = s.put(ctx, h, records); err != nil {
+	body, err := s.build(ctx, r)
+	if err != nil {
 		return err
 	}
+	defer body.close()
+	if s.sure != nil {
+		if err := s.sure(); err != nil {
+			return err
+		}
+	}
+	if err := s.put(ctx, h, body); err != nil {
+		return err
+	}
+	r.size, r.stored = body.size, true
 	s.progress.Add(int64(h.End - h.Start))
 	return s.at("segment-stored")
 }
 
-func (s *shipper) put(ctx context.Context, h *manifest.SegmentHeader, records io.Reader) (int64, error) {
-	body := &spooled{st: s.st}
-	defer body.close()
-	sum := sha256.New()
-	if err := manifest.WriteSegment(io.MultiWriter(body, sum), h, records); err != nil {
-		return 0, fmt.Errorf("segment %s: %w", h.Name(), err)
+// errLogMoved says that log which was read before is no longer the same.
+var errLogMoved = errors.New("the log changed while it was read")
+
+// build makes the segment of r. Its bytes are those that were walked.
+func (s *shipper) build(ctx context.Context, r *logRange) (*spooled, error) {
+	s.reading.RLock()
+	defer s.reading.RUnlock()
+	h := &r.header
+	sum := r.before.Clone()
+	records := io.NewSectionReader(&logReader{ctx: ctx, log: s.log, file: h.File}, int64(h.Start), int64(h.End-h.Start))
+	body := s.spool()
+	if err := manifest.WriteSegment(body, h, io.TeeReader(records, sum)); err != nil {
+		body.close()
+		return nil, fmt.Errorf("segment %s: %w", h.Name(), err)
 	}
-	opt := remote.PutOptions{IfAbsent: true, SHA256: [32]byte(sum.Sum(nil)), HasSHA256: true}
+	if !bytes.Equal(sum.Sum(nil), h.EndHash[:]) {
+		body.close()
+		return nil, fmt.Errorf("segment %s: %w", h.Name(), errLogMoved)
+	}
+	return body, nil
+}
+
+// put stores a segment that is ready.
+func (s *shipper) put(ctx context.Context, h *manifest.SegmentHeader, body *spooled) error {
+	opt := remote.PutOptions{IfAbsent: true, SHA256: body.hash(), HasSHA256: true}
 	err := s.repo.Bucket.Put(ctx, h.Name().Key(s.env), body.reader(), body.size, opt)
 	if errors.Is(err, remote.ErrExists) {
 		// Another run shipped the same records in this moment, or an earlier one lost the answer.
-		return body.size, s.sameSegment(ctx, h)
+		return s.sameSegment(ctx, h)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("store log segment: %w", err)
+		return fmt.Errorf("store log segment: %w", err)
 	}
-	return body.size, nil
+	return nil
 }
 
 // sameSegment checks that the stored segment of h's name holds h's records.
@@ -232,14 +350,14 @@ func (s *shipper) sameSegment(ctx context.Context, h *manifest.SegmentHeader) er
 // sealVanished completes a log file that is gone here although its last segment is not marked as sealed: the next file's first record has
 // proved that all of it is in the store. It is put together from there.
 func (s *shipper) sealVanished(ctx context.Context) error {
-	if s.last == nil || s.last.Sealed || slices.Contains(s.log.Files(), s.last.File) {
+	if s.last == nil || s.last.Sealed || s.holds(s.last.File) {
 		return nil
 	}
 	chain, err := s.repo.Segments(ctx, s.env, s.timeline, &manifest.SegmentName{Timeline: s.timeline, File: s.last.File})
 	if err != nil {
 		return err
 	}
-	body := &spooled{st: s.st}
+	body := s.spool()
 	defer body.close()
 	h := *s.last
 	h.Start, h.Sealed, h.Records, h.Commits, h.StartHash = 0, true, 0, 0, manifest.Hash(blake3.Sum256(nil))
@@ -260,11 +378,22 @@ func (s *shipper) sealVanished(ctx context.Context) error {
 	if body.size != int64(h.End) || !bytes.Equal(sum.Sum(nil), h.EndHash[:]) {
 		return s.broken("what is stored of log file %d is incomplete, and the file is gone here", h.File)
 	}
-	if _, err := s.put(ctx, &h, io.NewSectionReader(body.reader(), 0, body.size)); err != nil {
+	sealed := s.spool()
+	defer sealed.close()
+	if err := manifest.WriteSegment(sealed, &h, io.NewSectionReader(body.reader(), 0, body.size)); err != nil {
+		return fmt.Errorf("segment %s: %w", h.Name(), err)
+	}
+	if err := s.put(ctx, &h, sealed); err != nil {
 		return err
 	}
 	s.last = &h
 	return nil
+}
+
+func (s *shipper) holds(file uint32) bool {
+	s.reading.RLock()
+	defer s.reading.RUnlock()
+	return slices.Contains(s.log.Files(), file)
 }
 
 // skipWriter drops the first bytes.
@@ -329,12 +458,21 @@ func (p *prefixHash) upTo(ctx context.Context, end uint32) (sum manifest.Hash, e
 // spooled keeps what is written to it in memory up to memorySegment, and on disk beyond that.
 type spooled struct {
 	st   *state
+	sum  hash.Hash // SHA-256
 	mem  []byte
 	file *os.File
 	size int64
 }
 
+func (s *shipper) spool() *spooled { return &spooled{st: s.st, sum: sha256.New()} }
+
+func (s *spooled) hash() (h [32]byte) {
+	s.sum.Sum(h[:0])
+	return h
+}
+
 func (s *spooled) Write(p []byte) (int, error) {
+	s.sum.Write(p)
 	if s.file == nil && len(s.mem)+len(p) > memorySegment {
 		f, err := s.st.spool()
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"bdbvault/localenv"
@@ -58,7 +59,7 @@ func Ship(ctx context.Context, repo *repository.Repository, env *localenv.Env, o
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	s := &shipper{repo: repo, st: st, env: opt.Env, home: env.Home, source: env, log: log, progress: opt.Progress, step: opt.Step}
+	s := newShipper(repo, st, env, log, opt)
 	if err := s.find(ctx, m); err != nil {
 		return nil, err
 	}
@@ -69,10 +70,13 @@ func Ship(ctx context.Context, repo *repository.Repository, env *localenv.Env, o
 	if err := s.ship(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.remember(); err != nil {
+		return nil, err
+	}
 	return &s.result, nil
 }
 
-// shipper sends one environment's log to one timeline.
+// shipper sends one environment's log to one timeline. It keeps its place, so that it can be asked again and again.
 type shipper struct {
 	repo     *repository.Repository
 	st       *state
@@ -80,17 +84,25 @@ type shipper struct {
 	home     string
 	source   *localenv.Env
 	log      *localenv.Log
+	reading  *sync.RWMutex // held for reading while log is read
 	progress Progress
 	step     func(string) error
+	sure     func() error // asked before anything is stored that was read; may be nil
 
 	timeline manifest.Timeline
 	first    uint32                        // log file with which the timeline has to be unbroken
 	last     *manifest.SegmentHeader       // up to here it is; nil: nothing is shipped
+	tail     tail                          // how last's log file is stored, unless that is sealed
 	cover    manifest.Cover                // what it is made of, as far as listed
 	present  map[manifest.SegmentName]bool // listed
 	strays   []string                      // names in the log that lead out of the environment, to be warned of
 	strayed  bdb.LSN                       // of the record with the first of them
+	ckp      bdb.Checkpoint                // newest that was stored
 	result   ShipResult
+}
+
+func newShipper(repo *repository.Repository, st *state, env *localenv.Env, log *localenv.Log, opt ShipOptions) *shipper {
+	return &shipper{repo: repo, st: st, env: opt.Env, home: env.Home, source: env, log: log, reading: &sync.RWMutex{}, progress: opt.Progress, step: opt.Step}
 }
 
 func (s *shipper) at(name string) error {
@@ -139,9 +151,25 @@ func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
 	}
 	s.cover = manifest.NewChain(s.timeline, append(known, list...)).Follow(from, bdb.LSN{})
 	if n := len(s.cover.Segments); n > 0 && s.present[s.cover.Segments[n-1]] && !s.endsAt(s.cover.Segments[n-1]) {
-		s.last, err = s.repo.SegmentHeader(ctx, s.env, s.cover.Segments[n-1])
+		if s.last, err = s.repo.SegmentHeader(ctx, s.env, s.cover.Segments[n-1]); err != nil {
+			return err
+		}
 	}
-	return err
+	s.findTail(list)
+	return nil
+}
+
+// findTail learns how the log file with which the stored log ends is stored.
+func (s *shipper) findTail(list []manifest.SegmentName) {
+	s.tail = tail{}
+	if s.last == nil || s.last.Sealed {
+		return
+	}
+	chosen := manifest.NewChain(s.timeline, list).Follow(s.last.File, s.last.EndLSN())
+	s.tail.parts = rowOf(s.last.File, chosen.Segments)
+	if s.tail.end() != s.last.End {
+		s.tail.parts = []part{{end: s.last.End}}
+	}
 }
 
 // endsAt reports whether what is known of the store ends with this segment.
@@ -167,6 +195,8 @@ func (s *shipper) broken(format string, args ...any) error {
 // continues proves that the local log goes on where the stored one ends: the bytes up to there have the hash that was stored with the
 // last segment, and are all still there.
 func (s *shipper) continues(ctx context.Context) error {
+	s.reading.RLock()
+	defer s.reading.RUnlock()
 	if s.last == nil {
 		if files := s.log.Files(); files[0] > s.first {
 			return &ChainError{Timeline: s.timeline, Shipped: bdb.LSN{File: s.first},
@@ -215,8 +245,7 @@ func (s *shipper) samePrefix(ctx context.Context) error {
 	if end < s.last.End || (s.last.Sealed && end > s.last.End) {
 		return s.broken("log file %d ends at offset %d here: the environment was restored, made anew, or lost its newest records in a crash", s.last.File, end)
 	}
-	h := newPrefixHash(s.log, s.last.File)
-	sum, err := h.upTo(ctx, s.last.End)
+	sum, err := s.hashTail(ctx)
 	if err != nil {
 		return err
 	}
@@ -224,6 +253,26 @@ func (s *shipper) samePrefix(ctx context.Context) error {
 		return s.broken("log file %d differs from what was shipped: the environment was restored, made anew, or lost its newest records in a crash", s.last.File)
 	}
 	return nil
+}
+
+// hashTail hashes the log file with which the stored log ends, up to there, and remembers what later segments will need.
+func (s *shipper) hashTail(ctx context.Context) (sum manifest.Hash, err error) {
+	h := newPrefixHash(s.log, s.last.File)
+	for i := range s.tail.parts {
+		p := &s.tail.parts[i]
+		if p.start > s.last.LastRecord {
+			break
+		}
+		if _, err := h.upTo(ctx, p.start); err != nil {
+			return sum, err
+		}
+		p.before = h.h.Clone()
+	}
+	if _, err := h.upTo(ctx, max(h.at, s.last.LastRecord)); err != nil {
+		return sum, err
+	}
+	s.tail.near = mark{h.at, h.h.Clone()}
+	return h.upTo(ctx, s.last.End)
 }
 
 // shipLog sends the log as part of a backup: on the parent's timeline if the log continues it, else on a new one.
@@ -245,13 +294,16 @@ func (b *backup) shipLog(ctx context.Context) error {
 	if err := s.ship(ctx); err != nil {
 		return err
 	}
+	if err := s.remember(); err != nil {
+		return err
+	}
 	b.result.Ship = s.result
 	return nil
 }
 
 // shipper makes one for the backup's environment.
 func (b *backup) shipper(log *localenv.Log) *shipper {
-	return &shipper{repo: b.repo, st: b.st, env: b.opt.Env, home: b.env.Home, source: b.env, log: log, progress: b.progress, step: b.opt.Step}
+	return newShipper(b.repo, b.st, b.env, log, ShipOptions{Env: b.opt.Env, Progress: b.progress, Step: b.opt.Step})
 }
 
 // joinTimeline positions s at the end of the parent's timeline, or says why the log can't continue it.
@@ -283,7 +335,7 @@ func (b *backup) joinTimeline(ctx context.Context, s *shipper) (reason string, e
 // startTimeline makes s begin at the beginning of a log file.
 func (s *shipper) startTimeline(t manifest.Timeline, first uint32) {
 	s.timeline, s.first, s.last = t, first, nil
-	s.cover, s.present = manifest.Cover{}, map[manifest.SegmentName]bool{}
+	s.tail, s.cover, s.present = tail{}, manifest.Cover{}, map[manifest.SegmentName]bool{}
 }
 
 // completeChain is checkChain, and what the store has lost of that log since it was shipped is sent again: recovery needs it, so all of it

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"bdbvault/localenv/bdb"
 )
@@ -66,6 +65,7 @@ type Log struct {
 	dir   string
 	key   *bdb.Key
 	files []*heldLog // ascending, without gaps; the last may have no header yet
+	limit int        // see Limit
 }
 
 // heldLog is one log file that is held open.
@@ -97,30 +97,6 @@ func (l *Log) Close() (err error) {
 	}
 	l.files = nil
 	return err
-}
-
-// followEvery is how often Follow looks for the next log file: no log file becomes removable before a later one is begun and a checkpoint written.
-const followEvery = 5 * time.Millisecond
-
-// Follow takes in new log files as they appear, until ctx ends. That is how a long piece of work does not lose the log that is written meanwhile to an
-// application that removes log files as soon as it may. The errors are those of Refresh.
-func (l *Log) Follow(ctx context.Context) error {
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		next := fmt.Sprintf("log.%010d", l.files[len(l.files)-1].Number+1)
-		if _, err := os.Lstat(filepath.Join(l.dir, next)); err != nil {
-			continue
-		}
-		if err := l.Refresh(ctx); err != nil && ctx.Err() == nil {
-			return err
-		}
-	}
 }
 
 // Refresh takes in log files that are new. Those that were removed stay readable. An error of type *LogReplaced or *LogGap says that
@@ -185,6 +161,9 @@ func (l *Log) openNew(ctx context.Context, listed []LogFile) (opened []*heldLog,
 		}
 		if len(l.files) > 0 && f.Number <= l.files[len(l.files)-1].Number {
 			continue
+		}
+		if l.limit > 0 && len(l.files)+len(opened) >= l.limit {
+			break
 		}
 		h, err := holdLog(f)
 		if errors.Is(err, fs.ErrNotExist) && len(opened) == 0 && len(l.files) == 0 {

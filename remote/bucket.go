@@ -123,7 +123,7 @@ func (b *Bucket) Open(ctx context.Context, key string, offset, length int64) (io
 	if length == 0 {
 		return io.NopCloser(bytes.NewReader(nil)), nil
 	}
-	r := &reader{b: b, ctx: ctx, key: key, full: full, offset: offset, left: length, patience: b.newPatience()}
+	r := &reader{b: b, ctx: ctx, key: key, full: full, offset: offset, left: length, patience: b.newPatience(ctx)}
 	if err := r.open(nil); err != nil {
 		return nil, err
 	}
@@ -165,7 +165,7 @@ func (b *Bucket) Stat(ctx context.Context, key string) (Info, error) {
 		return Info{}, err
 	}
 	var info Info
-	err = b.do(ctx, opStat, key, b.newPatience(), func(ctx context.Context) (err error) {
+	err = b.do(ctx, opStat, key, b.newPatience(ctx), func(ctx context.Context) (err error) {
 		info, err = b.d.Stat(ctx, full)
 		return err
 	})
@@ -176,7 +176,7 @@ func (b *Bucket) Stat(ctx context.Context, key string) (Info, error) {
 // List calls fn for each object whose key starts with prefix and sorts after after ("" for all), in ascending byte
 // order. An error from fn ends it and is returned as is. Date is the store's clock at the first page; zero if it tells none.
 func (b *Bucket) List(ctx context.Context, prefix, after string, fn func(Info) error) (time.Time, error) {
-	l := &listing{b: b, patience: b.newPatience(), prefix: b.prefix + prefix, fn: fn}
+	l := &listing{b: b, patience: b.newPatience(ctx), prefix: b.prefix + prefix, fn: fn}
 	if after != "" {
 		l.last = b.prefix + after
 	}
@@ -234,7 +234,7 @@ func (b *Bucket) Delete(ctx context.Context, keys []string) error {
 		if len(batch) == 1 {
 			name = strings.TrimPrefix(batch[0], b.prefix)
 		}
-		err := b.do(ctx, opDelete, name, b.newPatience(), func(ctx context.Context) error {
+		err := b.do(ctx, opDelete, name, b.newPatience(ctx), func(ctx context.Context) error {
 			return b.d.Delete(ctx, batch)
 		})
 		if err != nil {

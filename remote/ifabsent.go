@@ -23,7 +23,7 @@ type upload struct {
 }
 
 func (b *Bucket) put(ctx context.Context, u upload) error {
-	p := b.newPatience()
+	p := b.newPatience(ctx)
 	// MinIO answers AccessDenied when somebody deletes the last object of the same folder in that moment.
 	p.doubt = func(kind Kind) bool { return kind == Denied && b.mayPut.Load() }
 	return b.do(ctx, opPut, u.key, p, func(ctx context.Context) error {

@@ -29,11 +29,28 @@ type patience struct {
 	doubt   func(Kind) bool // says which more errors may be mistaken; may be nil
 }
 
-func (b *Bucket) newPatience() *patience {
+func (b *Bucket) newPatience(ctx context.Context) *patience {
 	exp := backoff.NewExponentialBackOff()
 	exp.InitialInterval, exp.Multiplier, exp.MaxInterval = firstWait, 2, longWait
 	exp.Reset()
-	return &patience{exp: exp, limit: b.opt.RetryFor}
+	p := &patience{exp: exp, limit: b.opt.RetryFor}
+	if r, ok := ctx.Value(retryKey{}).(Retry); ok && r.For != 0 {
+		p.limit = r.For
+	}
+	return p
+}
+
+// Retry says how operations deal with faults, in place of the Bucket's Options.
+type Retry struct {
+	For time.Duration                       // as Options.RetryFor; 0: as the Bucket has it
+	On  func(err error, wait time.Duration) // is told as well as Options.OnRetry; may be nil
+}
+
+type retryKey struct{}
+
+// WithRetry makes a context whose operations follow r.
+func WithRetry(ctx context.Context, r Retry) context.Context {
+	return context.WithValue(ctx, retryKey{}, r)
 }
 
 // NextBackOff implements backoff.BackOff.
@@ -83,7 +100,7 @@ func (b *Bucket) do(ctx context.Context, op operation, key string, p *patience, 
 			return struct{}{}, err
 		}
 		return struct{}{}, backoff.Permanent(err)
-	}, backoff.WithBackOff(p), backoff.WithMaxElapsedTime(0), backoff.WithNotify(b.notify))
+	}, backoff.WithBackOff(p), backoff.WithMaxElapsedTime(0), backoff.WithNotify(b.notifier(ctx)))
 	if err != nil {
 		return b.fail(ctx, op, key, err)
 	}
@@ -103,10 +120,16 @@ func (b *Bucket) attempt(ctx context.Context, op operation, key string, try func
 	return nil
 }
 
-func (b *Bucket) notify(err error, wait time.Duration) {
-	b.stats.retries.Add(1)
-	if b.opt.OnRetry != nil {
-		b.opt.OnRetry(err, wait)
+// notifier tells those who want to know of each fault.
+func (b *Bucket) notifier(ctx context.Context) func(error, time.Duration) {
+	r, _ := ctx.Value(retryKey{}).(Retry)
+	return func(err error, wait time.Duration) {
+		b.stats.retries.Add(1)
+		for _, tell := range []func(error, time.Duration){b.opt.OnRetry, r.On} {
+			if tell != nil {
+				tell(err, wait)
+			}
+		}
 	}
 }
 

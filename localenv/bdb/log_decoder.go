@@ -112,6 +112,7 @@ func (d *LogDecoder) checkLength(r *Record, length uint32, b []byte) error {
 
 // decodeBody finds or deciphers the body and reads what all bodies begin with.
 func (d *LogDecoder) decodeBody(r *Record, record []byte) error {
+	r.Raw = record
 	switch {
 	case !d.Encrypted:
 		r.Body = record[plainRecordHeader:]

@@ -20,6 +20,7 @@ type Record struct {
 	Txn     uint32 // 0: none, or no Body
 	PrevLSN LSN    // of the same transaction; zero: its first
 	Body    []byte // whole, decrypted; not to be kept. nil: encrypted, and there is no password
+	Raw     []byte // as it stands in the file, header and all; not to be kept
 
 	order   binary.ByteOrder
 	version uint32
