@@ -216,19 +216,6 @@ func TestJudgeInterrupted(t *testing.T) {
 	}
 }
 
-// TestUploaded counts what a backup added to its parent's objects.
-func TestUploaded(t *testing.T) {
-	a, b, c := manifest.Hash{1}, manifest.Hash{2}, manifest.Hash{3}
-	parent := &manifest.Manifest{ID: "p", Packs: []manifest.Pack{{Name: a, Size: 10}}, Files: []manifest.File{{Map: b, MapSize: 1}}}
-	m := &manifest.Manifest{Parent: "p", Packs: []manifest.Pack{{Name: a, Size: 10}, {Name: c, Size: 5}}, Files: []manifest.File{{Map: b, MapSize: 1}, {Map: c, MapSize: 2}}}
-	if n := uploaded(m, parent); n != 7 {
-		t.Errorf("uploaded %d, want 7", n)
-	}
-	if n := uploaded(parent, nil); n != 11 {
-		t.Errorf("uploaded %d, want 11", n)
-	}
-}
-
 // TestEveryFlagHasItsVariable: what can be said on the command line can be said by the environment.
 func TestEveryFlagHasItsVariable(t *testing.T) {
 	type visible interface{ GetEnvVars() []string }

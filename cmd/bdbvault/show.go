@@ -12,6 +12,7 @@ import (
 	"bdbvault/manifest"
 	"bdbvault/remote"
 	"bdbvault/remote/repository"
+	"bdbvault/restore"
 )
 
 // showReport is the result of show.
@@ -50,7 +51,7 @@ func show(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &showReport{Repository: repo.Bucket.String(), State: stateOK, Bytes: m.Bytes(), StoredBytes: m.StoredBytes(), Stored: stored.Stored, Manifest: m}
+	r := &showReport{Repository: repo.Bucket.String(), State: restore.StateOK, Bytes: m.Bytes(), StoredBytes: m.StoredBytes(), Stored: stored.Stored, Manifest: m}
 	return r, r.follow(ctx, repo)
 }
 
@@ -91,17 +92,16 @@ func findBackup(ctx context.Context, repo *repository.Repository, env string, id
 // follow finds out how far the shipped log carries the backup; an error if it does not even carry it to where it is consistent.
 func (r *showReport) follow(ctx context.Context, repo *repository.Repository) error {
 	m := r.Manifest
-	names, err := repo.Segments(ctx, m.Environment, m.Timeline, nil)
+	piece, err := repo.FollowBackup(ctx, m, nil)
+	var gap *manifest.GapError
+	if errors.As(err, &gap) {
+		r.State, r.Problem = restore.StateGap, err.Error()
+	}
 	if err != nil {
 		return err
 	}
-	cover, err := manifest.NewChain(m.Timeline, names).CoverBackup(m, bdb.LSN{})
-	if err != nil {
-		r.State, r.Problem = stateGap, err.Error()
-		return err
-	}
-	r.RestorableTo, r.Segments, r.RestorableTime = cover.End, len(cover.Segments), m.ConsistentTime
-	if last := unix(cover.LastCommit); last.After(r.RestorableTime) {
+	r.RestorableTo, r.Segments, r.RestorableTime = piece.End(), len(piece.Segments), m.ConsistentTime
+	if last := unix(piece.Cover().LastCommit); last.After(r.RestorableTime) {
 		r.RestorableTime = last.UTC()
 	}
 	return nil
@@ -120,7 +120,7 @@ func (r *showReport) text(w io.Writer) {
 	t.row("parent", orDash(string(m.Parent)))
 	t.row("timeline", timelineNote(m.Timeline, m.NewTimeline))
 	t.row("consistent at", moment(m.ConsistentAt, m.ConsistentTime))
-	if r.State == stateOK {
+	if r.State == restore.StateOK {
 		t.row("restorable to", moment(r.RestorableTo, r.RestorableTime))
 	}
 	t.row("log needed from", m.NeededFrom.String())

@@ -67,6 +67,16 @@ func (r *Repository) FollowLog(ctx context.Context, env string, t manifest.Timel
 	return w.piece, w.run()
 }
 
+// FollowBackup follows the log of a backup, from where recovery needs it on. *manifest.GapError, beside the piece that there is: it does not even reach where the backup is
+// consistent.
+func (r *Repository) FollowBackup(ctx context.Context, m *manifest.Manifest, stop func(Segment) bool) (*LogPiece, error) {
+	piece, err := r.FollowLog(ctx, m.Environment, m.Timeline, m.NeededFrom.File, stop)
+	if err == nil && piece.End().Before(m.ConsistentAt) {
+		err = &manifest.GapError{Timeline: m.Timeline, Have: piece.End(), Want: m.ConsistentAt}
+	}
+	return piece, err
+}
+
 // LogPieces finds all unbroken pieces of a timeline's log from log file first on (0: all).
 func (r *Repository) LogPieces(ctx context.Context, env string, t manifest.Timeline, first uint32) ([]*LogPiece, error) {
 	w := &logWalk{r: r, ctx: ctx, env: env, timeline: t}

@@ -128,7 +128,7 @@ func torture() int {
 
 // TestFollowLogAsChain: by jumps the log reaches as far as over the list of all segments, what is picked is unbroken, and a gap is seen as one.
 func TestFollowLogAsChain(t *testing.T) {
-	for i := range 3000 * torture() {
+	for i := range 600 * torture() {
 		seed := uint64(i)
 		if s, err := strconv.ParseUint(os.Getenv("BDBVAULT_SEED"), 10, 64); err == nil {
 			seed = s
