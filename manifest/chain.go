@@ -24,7 +24,8 @@ func NewChain(t Timeline, segments []SegmentName) *Chain {
 	}
 	for _, list := range c.files {
 		slices.SortFunc(list, func(a, b SegmentName) int {
-			return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.End, b.End))
+			// Of two that hold the same, always the same one comes first: the one that knows its commits.
+			return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.End, b.End), cmp.Compare(b.LastCommit, a.LastCommit))
 		})
 	}
 	return c

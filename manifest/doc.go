@@ -11,7 +11,8 @@
 //	ENV/maps/HASH                                              Map: where every block of one file is stored
 //	ENV/packs/HH/HASH                                          pack: chunks, end to end (HH: first two digits of HASH)
 //	ENV/logs/TIMELINE/0000000007/START-END-TIME[-sealed]       segment: consecutive records of log file 7
-//	ENV/condemned/ID.json                                      what a prune means to delete
+//	ENV/condemned/20261120T060000Z-91bd.json                   Condemned: what one prune means to have deleted
+//	ENV/holds/20261120T053012Z-4f3a.json                       Hold: no prune takes this backup
 //
 // HASH is the SHA-256 of the object's bytes in hexadecimal. Maps and packs begin with a random salt, so that equal content
 // stored twice gets two names: a new object never shares the name of one that is being deleted. START, END and TIME (Unix
@@ -57,8 +58,16 @@
 //
 // The header is a SegmentHeader. The records are the log file's own bytes from START to END.
 //
-// # Manifest, repository, condemned list
+// # Manifest, repository, condemned list, hold
 //
 // JSON of the form {"sha256": HEX, "FORMAT": {…}}: the checksum covers the bytes of the inner object exactly as they stand in the file,
-// whose "format" field is the version. Readers refuse versions newer than they know, by name and number.
+// whose "format" field is the version. Readers refuse versions newer than they know, by name and number. FORMAT is "manifest",
+// "repository", "condemned" or "hold"; the fields are those of the types Manifest, Repository, Condemned and Hold, with their JSON names.
+// A condemned list embeds the manifests of the backups that expired, whole, and names objects without their prefixes: packs and maps by
+// HASH, segments by what follows "logs/".
+//
+// # Retention
+//
+// Policy.Decide says which full backups stay and which segments, and why. A pack or a map stays as long as the manifest of a backup that stays
+// names it.
 package manifest

@@ -34,8 +34,8 @@ func samples(t testing.TB) []sample {
 	return []sample{
 		{"repository", must(NewRepository(when, "bdbvault test").Encode()), func(b []byte) (any, error) { return DecodeRepository(b) }},
 		{"manifest", must(sampleManifest(when).Encode()), func(b []byte) (any, error) { return DecodeManifest(b) }},
-		{"condemned", must(Condemned{Format: 1, Created: when, Packs: []Hash{{1}}, Segments: []string{"x"}}.Encode()),
-			func(b []byte) (any, error) { return DecodeCondemned(b) }},
+		{"condemned", must(sampleCondemned(when).Encode()), func(b []byte) (any, error) { return DecodeCondemned(b) }},
+		{"hold", must(sampleHold(when).Encode()), func(b []byte) (any, error) { return DecodeHold(b) }},
 		{"segment", sampleSegment(t), decodeSegment},
 	}
 }
@@ -50,6 +50,21 @@ func sampleManifest(when time.Time) *Manifest {
 		Map: Hash{3}, MapSize: 10, Uses: []PackUse{{0, 90}}}}
 	m.NeededFrom, m.ConsistentAt = bdb.LSN{File: 1, Offset: 28}, bdb.LSN{File: 2, Offset: 77}
 	return m
+}
+
+func sampleCondemned(when time.Time) *Condemned {
+	c := NewCondemned("mail", "20261120T060000Z-91bd")
+	c.Created, c.Tool, c.Policy = when, "bdbvault test", "--keep-last 1"
+	c.Packs, c.Maps = []Hash{{1}}, []Hash{{2}}
+	c.Segments = []string{SegmentName{Timeline: Timeline{7}, File: 3, End: 77, Sealed: true}.String()}
+	c.Manifests = []*Manifest{sampleManifest(when)}
+	return c
+}
+
+func sampleHold(when time.Time) *Hold {
+	h := NewHold("mail", "20261120T053012Z-4f3a")
+	h.Created, h.Host, h.Tool = when, "db1", "bdbvault test"
+	return h
 }
 
 func sampleSegment(t testing.TB) []byte {
@@ -143,7 +158,7 @@ func sampleMap(t testing.TB) []byte {
 }
 
 func TestNewerFormatsAreNamed(t *testing.T) {
-	for _, s := range samples(t)[:3] {
+	for _, s := range samples(t)[:4] {
 		inner := fmt.Sprintf(`{"format":9,"unknown":true}`)
 		data := fmt.Appendf(nil, "{\"sha256\":\"%x\",\"%s\":%s}\n", sha256.Sum256([]byte(inner)), s.name, inner)
 		_, err := s.decode(data)
@@ -198,6 +213,31 @@ func TestManifestRefusesWhatLeavesItsDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := DecodeManifest(data); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: decoded: %v", name, err)
+		}
+	}
+}
+
+func TestCondemnedRefusesWhatCannotBe(t *testing.T) {
+	for name, change := range map[string]func(*Condemned){
+		"id":              func(c *Condemned) { c.ID = "../x" },
+		"environment":     func(c *Condemned) { c.Environment = "a/b" },
+		"segment":         func(c *Condemned) { c.Segments[0] = "../../backups/x" },
+		"no manifest":     func(c *Condemned) { c.Manifests[0] = nil },
+		"other's backup":  func(c *Condemned) { c.Manifests[0].Environment = "news" },
+		"twice":           func(c *Condemned) { c.Manifests = append(c.Manifests, c.Manifests[0]) },
+		"its name leaves": func(c *Condemned) { c.Manifests[0].Files[0].Path = "../a.db" },
+	} {
+		c := sampleCondemned(time.Now())
+		change(c)
+		if data, err := c.Encode(); err == nil {
+			t.Errorf("%s: encoded: %s", name, data)
+		}
+		data, err := seal("condemned", c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeCondemned(data); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: decoded: %v", name, err)
 		}
 	}

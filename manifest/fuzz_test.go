@@ -9,7 +9,7 @@ import (
 // Each fuzz test holds that what decodes encodes to something that decodes to the same.
 
 func FuzzManifest(f *testing.F) {
-	for _, s := range samples(f)[:3] {
+	for _, s := range samples(f)[:4] {
 		f.Add(s.data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -23,7 +23,16 @@ func FuzzManifest(f *testing.F) {
 			}
 		}
 		if c, err := DecodeCondemned(data); err == nil {
-			if _, err := c.Encode(); err != nil {
+			again, err := c.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d, err := DecodeCondemned(again); err != nil || !reflect.DeepEqual(c, d) {
+				t.Fatalf("%v\n%+v\n%+v", err, c, d)
+			}
+		}
+		if h, err := DecodeHold(data); err == nil {
+			if _, err := h.Encode(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -88,6 +97,17 @@ func FuzzSegmentKey(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key string) {
 		if n, err := ParseSegmentKey("mail", key); err == nil && n.String() != key && n.Key("mail") != key {
 			t.Fatalf("%q → %q", key, n.Key("mail"))
+		}
+	})
+}
+
+func FuzzSpan(f *testing.F) {
+	f.Add("1y5m7d2h")
+	f.Fuzz(func(t *testing.T, text string) {
+		if s, err := ParseSpan(text); err == nil {
+			if again, err := ParseSpan(s.String()); err != nil || again != s {
+				t.Fatalf("%q → %+v → %q → %+v, %v", text, s, s, again, err)
+			}
 		}
 	})
 }

@@ -18,12 +18,7 @@ func ManifestKey(env string, id BackupID) string { return BackupsPrefix(env) + s
 
 // ParseManifestKey takes the id out of a key below BackupsPrefix.
 func ParseManifestKey(env, key string) (BackupID, error) {
-	name, ok := strings.CutPrefix(key, BackupsPrefix(env))
-	id, json := strings.CutSuffix(name, ".json")
-	if !ok || !json {
-		return "", fmt.Errorf("object %s: not the name of a manifest", key)
-	}
-	return ParseBackupID(id)
+	return parseID(BackupsPrefix(env), key, "a manifest")
 }
 
 // MapsPrefix is the prefix of an environment's maps.
@@ -57,6 +52,35 @@ func ParsePackKey(env, key string) (Hash, error) {
 
 // CondemnedPrefix is the prefix of an environment's condemned lists.
 func CondemnedPrefix(env string) string { return env + "/condemned/" }
+
+// CondemnedKey is the key of what one prune condemned.
+func CondemnedKey(env string, id BackupID) string { return CondemnedPrefix(env) + string(id) + ".json" }
+
+// ParseCondemnedKey takes the id out of a key below CondemnedPrefix.
+func ParseCondemnedKey(env, key string) (BackupID, error) {
+	return parseID(CondemnedPrefix(env), key, "a condemned list")
+}
+
+// HoldsPrefix is the prefix of an environment's holds.
+func HoldsPrefix(env string) string { return env + "/holds/" }
+
+// HoldKey is the key of the hold on one backup.
+func HoldKey(env string, id BackupID) string { return HoldsPrefix(env) + string(id) + ".json" }
+
+// ParseHoldKey takes the backup's id out of a key below HoldsPrefix.
+func ParseHoldKey(env, key string) (BackupID, error) {
+	return parseID(HoldsPrefix(env), key, "a hold")
+}
+
+// parseID takes the id out of a key of the form PREFIX/ID.json.
+func parseID(prefix, key, what string) (BackupID, error) {
+	name, ok := strings.CutPrefix(key, prefix)
+	id, json := strings.CutSuffix(name, ".json")
+	if !ok || !json {
+		return "", fmt.Errorf("object %s: not the name of %s", key, what)
+	}
+	return ParseBackupID(id)
+}
 
 // LogsPrefix is the prefix of all timelines of an environment.
 func LogsPrefix(env string) string { return env + "/logs/" }

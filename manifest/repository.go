@@ -1,9 +1,6 @@
 package manifest
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 const (
 	repositoryFormat = 1
@@ -40,28 +37,4 @@ func DecodeRepository(data []byte) (r Repository, err error) {
 		return Repository{}, damaged("repository", "impossible values")
 	}
 	return r, nil
-}
-
-// Condemned names what a prune means to delete once its grace period is over. A backup references nothing in it.
-type Condemned struct {
-	Format    int                   `json:"format"`
-	Created   time.Time             `json:"created"`
-	Packs     []Hash                `json:"packs"`
-	Maps      []Hash                `json:"maps"`
-	Segments  []string              `json:"segments"` // names as SegmentName.String gives them
-	Manifests map[BackupID]Manifest `json:"manifests"`
-}
-
-// Encode writes a condemned list.
-func (c Condemned) Encode() ([]byte, error) { return seal("condemned", c) }
-
-// DecodeCondemned reads what Encode writes.
-func DecodeCondemned(data []byte) (c Condemned, err error) {
-	if err := unseal("condemned", 1, data, &c); err != nil {
-		return Condemned{}, err
-	}
-	if c.Format < 1 {
-		return Condemned{}, fmt.Errorf("condemned list: format %d: %w", c.Format, ErrDamaged)
-	}
-	return c, nil
 }
