@@ -112,9 +112,6 @@ func (l *look) missing(m *manifest.Manifest, maps map[manifest.Hash]int64) map[m
 
 // commit looks a last time that all is there, then stores the manifest.
 func (b *backup) commit(ctx context.Context) error {
-	if err := b.completeChain(ctx); err != nil {
-		return err
-	}
 	if err := b.step("look"); err != nil {
 		return err
 	}
@@ -125,6 +122,10 @@ func (b *backup) commit(ctx context.Context) error {
 	}
 	if lost := l.missing(b.m, b.maps); len(lost) > 0 {
 		return &lostError{names: lost}
+	}
+	// Log is listed after the condemned lists: what a prune has deleted since is missing here, what it has not is named there.
+	if err := b.completeChain(ctx); err != nil {
+		return err
 	}
 	if err := b.coverWithout(l.segments); err != nil {
 		return err

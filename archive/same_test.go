@@ -143,7 +143,9 @@ func TestCondemnedLog(t *testing.T) {
 // condemn stores what a prune would.
 func (b *bench) condemn(id string, segments []string) {
 	b.t.Helper()
-	data, err := manifest.Condemned{Format: 1, Created: time.Now(), Segments: segments}.Encode()
+	c := manifest.NewCondemned("test", manifest.NewBackupID(time.Now()))
+	c.Segments = segments
+	data, err := c.Encode()
 	if err != nil {
 		b.t.Fatal(err)
 	}

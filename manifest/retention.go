@@ -70,8 +70,8 @@ type Full struct {
 	ConsistentAt   bdb.LSN
 	ConsistentTime time.Time // of the last commit before ConsistentAt; zero: not known
 	Finished       time.Time
-	Usable         bool // everything that it names is there, and its log is unbroken up to ConsistentAt
-	Held           bool
+	Usable         bool   // everything that it names is there, and its log is unbroken up to ConsistentAt
+	Keep           string // why it stays whatever the policy says; empty: it may go
 }
 
 // FactsOf takes from a manifest what retention has to know.
@@ -207,8 +207,8 @@ func (p *Policy) chooseFulls(h *History, verdicts []Verdict) {
 		}
 	}
 	for _, i := range all {
-		if h.Fulls[i].Held {
-			verdicts[i].keep("held")
+		if why := h.Fulls[i].Keep; why != "" {
+			verdicts[i].keep(why)
 		}
 	}
 	p.count(h, usable, func(i int, why string) { verdicts[i].keep(why) })

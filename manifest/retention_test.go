@@ -96,7 +96,7 @@ func TestPolicyKeepsFulls(t *testing.T) {
 
 func TestHeldAndNewestStay(t *testing.T) {
 	list := fulls(t, "2026-11-17 10:00", "2026-11-18 10:00", "2026-11-19 10:00", "2026-11-20 10:00")
-	list[0].Held, list[3].Usable = true, false
+	list[0].Keep, list[3].Usable = "held", false
 	h := &History{Fulls: list, Segments: sealed(list), Now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
 	d := (&Policy{Last: 1}).Decide(h)
 	if got := kept(d); !slices.Equal(got, []int{0, 2, 3}) {
@@ -124,7 +124,7 @@ func TestPolicyKeepsLog(t *testing.T) {
 		{"an empty window leaves what backups need, and what is behind the newest", Policy{Last: 3, Window: &Span{}}, nil, "uuuuuunnff"},
 		// The newest commit is of the 19th at eleven, so the window begins on the 17th at eleven, just after backup 8 and not before.
 		{"a window begins with the newest backup before it", Policy{Last: 1, Window: &Span{Days: 2}}, nil, "uuuuuuuwww"},
-		{"kept backups before it", Policy{Last: 1, Window: &Span{Days: 2}}, func(h *History) { h.Fulls[1].Held = true }, "unuuuuuwww"},
+		{"kept backups before it", Policy{Last: 1, Window: &Span{Days: 2}}, func(h *History) { h.Fulls[1].Keep = "held" }, "unuuuuuwww"},
 		{"a recovery that needs more", Policy{Last: 1, Window: &Span{Days: 2}}, func(h *History) { h.Fulls[7].NeededFrom.File = 6 }, "uuuuuwwwww"},
 		{"the clock was set back: late commits lie early", Policy{Last: 1, Window: &Span{Days: 2}}, func(h *History) {
 			h.Segments[4].LastCommit = h.Segments[8].LastCommit
@@ -202,7 +202,7 @@ func randomHistory(rng *rand.Rand) *History {
 				}
 			}
 			if rng.IntN(3) == 0 {
-				f := Full{ID: NewBackupID(at.Add(time.Duration(len(h.Fulls)) * time.Second)), Timeline: t, ConsistentTime: at, Finished: at, Held: rng.IntN(9) == 0,
+				f := Full{ID: NewBackupID(at.Add(time.Duration(len(h.Fulls)) * time.Second)), Timeline: t, ConsistentTime: at, Finished: at, Keep: []string{"held", "", "", "", "", ""}[rng.IntN(6)],
 					NeededFrom: bdb.LSN{File: max(1, file-uint32(rng.IntN(2)))}, ConsistentAt: bdb.LSN{File: file, Offset: end}}
 				h.Fulls = append(h.Fulls, f)
 			}
@@ -247,7 +247,7 @@ func promises(h *History, p *Policy, d Decision) string {
 	for i := range h.Fulls {
 		f := &h.Fulls[i]
 		switch {
-		case f.Held && !d.Fulls[i].Keep:
+		case f.Keep != "" && !d.Fulls[i].Keep:
 			return "a held backup goes: " + string(f.ID)
 		case f.Usable && d.Fulls[i].Keep && !reaches(left, f, f.ConsistentAt):
 			return "a kept backup loses its log: " + string(f.ID)
