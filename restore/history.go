@@ -20,8 +20,10 @@ import (
 type story struct {
 	history *bdb.History
 	at      place
-	home    string // on the source
+	home    string  // on the source
+	begun   bdb.LSN // where it ended when copying began
 	start   bdb.LSN
+	needed  bdb.LSN   // from here on recovery needs it
 	end     bdb.LSN   // just after the last whole record
 	last    time.Time // of the last commit
 	commits int64
@@ -33,7 +35,7 @@ type story struct {
 
 func newStory(at place, m *manifest.Manifest) *story {
 	return &story{
-		history: bdb.NewHistory(), at: at, home: m.Home, start: bdb.LSN{File: m.NeededFrom.File},
+		history: bdb.NewHistory(), at: at, home: m.Home, begun: m.BegunAt, start: bdb.LSN{File: m.NeededFrom.File}, needed: m.NeededFrom,
 		dirs: map[string]bool{}, folders: map[string]bool{}, names: map[bdb.FileID][]string{},
 	}
 }
@@ -57,6 +59,10 @@ func (s *story) add(r *bdb.Record) error {
 	if c, ok := r.Commit(); ok && !c.Abort {
 		s.last = c.Time
 		s.commits++
+	}
+	// A backup that could not read the log needs all of it, by its own account.
+	if c, ok := r.Checkpoint(); ok && r.LSN.Before(s.begun) && s.needed.Before(c.CkpLSN) {
+		s.needed = c.CkpLSN
 	}
 	if err := s.lookAt(r); err != nil {
 		return err

@@ -30,7 +30,7 @@ func (r *restorer) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stages, err := r.story.history.Replay(r.m.NeededFrom, r.copied())
+	stages, err := r.story.history.Replay(r.story.needed, r.copied())
 	if err != nil {
 		return &RecoveryError{End: r.story.end, Err: err}
 	}
@@ -55,8 +55,8 @@ func (r *restorer) recover(ctx context.Context) error {
 
 // copied is the LSN from which on the log, and not the copies of the files, says what was done to files.
 func (r *restorer) copied() bdb.LSN {
-	if r.m.BegunAt.Before(r.m.NeededFrom) {
-		return r.m.NeededFrom
+	if r.m.BegunAt.Before(r.story.needed) {
+		return r.story.needed
 	}
 	return r.m.BegunAt
 }
@@ -154,12 +154,12 @@ func (r *restorer) copyLog(ctx context.Context, end bdb.LSN, amend []bdb.Amendme
 		return err
 	}
 	files := amended(amend)
-	for n := r.story.start.File; n <= end.File; n++ {
+	for n := r.story.needed.File; n <= end.File; n++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		from, to := path.Join(r.lay.logDir, logName(n)), path.Join(workLog, logName(n))
-		if n < end.File && files[n] == nil {
+		if n < end.File && n > r.story.needed.File && files[n] == nil {
 			if err := r.t.root.Link(from, to); err == nil {
 				continue
 			}
@@ -195,7 +195,8 @@ func (r *restorer) copyFile(from, to string, size int64, change func(*os.File) e
 
 // amend changes records of one log file.
 func (r *restorer) amend(f *os.File, number uint32, list []bdb.Amendment) error {
-	if len(list) == 0 {
+	needed := r.story.needed
+	if len(list) == 0 && number != needed.File {
 		return nil
 	}
 	first := make([]byte, bdb.LogHeaderSize)
@@ -205,6 +206,11 @@ func (r *restorer) amend(f *os.File, number uint32, list []bdb.Amendment) error 
 	decoder, err := bdb.NewLogDecoder(first, r.key)
 	if err != nil {
 		return fmt.Errorf("log file %d: %w", number, err)
+	}
+	if number == needed.File {
+		if err := skipPages(f, decoder, needed); err != nil {
+			return err
+		}
 	}
 	for _, a := range list {
 		record, err := readRecord(f, decoder, a.LSN)

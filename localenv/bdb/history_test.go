@@ -321,6 +321,44 @@ func TestAmend(t *testing.T) {
 	}
 }
 
+// TestSkipPages skips what changes pages, in a log that comes in pieces, and nothing else.
+func TestSkipPages(t *testing.T) {
+	const split, curadj, cksum, pgAlloc = 62, 64, 51, 49
+	for _, key := range []*Key{nil, NewKey("secret")} {
+		w := smallLog(binary.LittleEndian, 19, key)
+		want := map[LSN]uint32{}
+		for _, kind := range []uint32{split, typeRename, curadj, typeDebug, cksum, typeNoop, pgAlloc, typeMetasub, typeRenameNoUndo, typeHeapTrunc, typeRegop, 10001} {
+			at := w.record(kind, 5, LSN{}, make([]byte, 100))
+			if want[at] = kind; slices.Contains([]uint32{split, curadj, cksum, pgAlloc, typeMetasub, typeHeapTrunc}, kind) {
+				want[at] |= debugFlag
+			}
+		}
+		d, err := NewLogDecoder(w.buf, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 0; at < len(w.buf); {
+			n, err := d.SkipPages(w.buf[at:min(at+600, len(w.buf))], LSN{1, uint32(at)})
+			if err != nil {
+				t.Fatalf("at %d: %v", at, err)
+			}
+			at += n
+		}
+		if _, err := d.SkipPages(w.buf[:20], LSN{1, 0}); !errors.Is(err, ErrShortRecord) {
+			t.Errorf("not one whole record: %v", err)
+		}
+		err = walkLog(w.buf, key, func(_ *LogDecoder, r *Record) {
+			if kind, ok := want[r.LSN]; ok && r.Type != kind {
+				t.Errorf("type %#x, want %#x", r.Type, kind)
+			}
+			delete(want, r.LSN)
+		})
+		if !errors.Is(err, ErrShortRecord) || len(want) > 0 { // there is nothing behind the last one
+			t.Errorf("%v; records lost: %v", err, want)
+		}
+	}
+}
+
 func TestHistoryWithoutPassword(t *testing.T) {
 	h := NewHistory()
 	_ = walkLog(smallLog(binary.LittleEndian, 19, NewKey("secret")).buf, nil, func(_ *LogDecoder, r *Record) { _ = h.Add(r) })

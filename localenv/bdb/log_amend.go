@@ -1,6 +1,9 @@
 package bdb
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 const (
 	debugFlag = 0x80000000 // DB_debug_FLAG: recovery passes over records whose type has it
@@ -20,6 +23,34 @@ func (d *LogDecoder) Amend(a Amendment, record []byte) error {
 		return err
 	}
 	return d.seal(record[:r.Len])
+}
+
+// SkipPages has recovery pass over all records in b that change pages, as AmendSkip does with one. b begins with the record at lsn; n is the length of the
+// whole records in it. The error is ErrShortRecord if there is none.
+func (d *LogDecoder) SkipPages(b []byte, lsn LSN) (n int, err error) {
+	for n < len(b) {
+		var r Record
+		err := d.Decode(&r, lsn, b[n:])
+		switch {
+		case errors.Is(err, ErrShortRecord) && n > 0:
+			return n, nil
+		case err != nil:
+			return n, err
+		case r.Body == nil:
+			return n, ErrPassword
+		}
+		record := b[n:][:r.Len]
+		n += int(r.Len)
+		lsn = r.Next()
+		if !r.ChangesPages() {
+			continue
+		}
+		r.order.PutUint32(r.Body, r.Type|debugFlag)
+		if err := d.seal(record); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 func (r *Record) amend(a Amendment) error {

@@ -37,12 +37,19 @@ const (
 	typeChild        = 12
 	typePrepare      = 13
 	typeRecycle      = 14
+	typeFirstPage    = 20 // types of access methods, whose records change pages, are below 100
+	typeDebug        = 47
+	typeNoop         = 48
+	typeEndPage      = 100
 	typeFileRemove   = 141
+	typeMetasub      = 142
 	typeCreate       = 143
 	typeRemove       = 144
 	typeWrite        = 145
 	typeRename       = 146
+	typeRelink       = 147 // the first of those that came later
 	typeRenameNoUndo = 150
+	typeHeapTrunc    = 154 // the last
 )
 
 // Log versions from which records look otherwise.
@@ -142,6 +149,16 @@ func (r *Record) Recycle() (Recycle, bool) {
 	}
 	c := Recycle{Min: f.u32(), Max: f.u32()}
 	return c, f.ok()
+}
+
+// ChangesPages reports whether the record is about the content of a database, and not about files, transactions or checkpoints.
+func (r *Record) ChangesPages() bool {
+	switch t := r.Type; {
+	case t == typeDebug, t == typeNoop, t == typeRenameNoUndo:
+		return false
+	default:
+		return t >= typeFirstPage && t < typeEndPage || t == typeMetasub || t >= typeRelink && t <= typeHeapTrunc
+	}
 }
 
 func unixTime(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }

@@ -31,6 +31,8 @@ type trap struct {
 	steps map[string]func(*trapped)
 	sound bool // the engine's own recovery gets this right
 	bulk  bool // it needs the hot-backup flag
+
+	password string // of the environment, where that matters
 }
 
 // trapped does the steps of one trap.
@@ -64,6 +66,27 @@ func (s *trapped) open(name string) {
 	}
 }
 
+// removeInside removes a database in a file with several.
+func (s *trapped) removeInside(file, name string) {
+	if _, err := s.Do(envtest.Step{Do: envtest.DoRemove, File: s.file(file), Name: name}); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// shrinkInside fills a database in a file with several, so that it takes every free page, and then makes the file small.
+func (s *trapped) shrinkInside(file, name string) {
+	for _, step := range []envtest.Step{
+		{Do: envtest.DoPut, From: 10, Count: 2000},
+		{Do: envtest.DoDelete, From: 100, Count: 1910},
+		{Do: envtest.DoCompact},
+	} {
+		step.File, step.Name = s.file(file), name
+		if _, err := s.Do(step); err != nil {
+			s.t.Error(err)
+		}
+	}
+}
+
 func (s *trapped) rename(from, to string) { s.Rename("", s.file(from), s.file(to)) }
 
 func (s *trapped) put(name string, from, count int) { s.Put("", s.file(name), from, count) }
@@ -80,6 +103,10 @@ func inFlight(do func(s *trapped)) func(*trapped) {
 func traps() []trap {
 	a := []envtest.Database{{File: "a", Method: "btree", Records: 600}}
 	queue := []envtest.Database{{File: "a", Method: "queue", Extent: 2, PageSize: 512, RecordLen: 50, Records: 200}}
+	inside := []envtest.Database{
+		{File: "a", Name: "one", Method: "btree", PageSize: 512, Checksum: true, Records: 600},
+		{File: "a", Name: "two", Method: "btree", PageSize: 512, Checksum: true, Records: 10},
+	}
 	heap := []envtest.Database{{File: "a", Method: "heap", Records: 600}}
 	type steps = map[string]func(*trapped)
 	return []trap{
@@ -138,6 +165,9 @@ func traps() []trap {
 			reading: func(s *trapped) { s.Truncate("", s.file("a")) },
 			after:   func(s *trapped) { s.put("a", 0, 100) },
 		}},
+		{name: "subdatabase gone before", files: inside, password: password, steps: steps{
+			before: func(s *trapped) { s.removeInside("a", "one"); s.shrinkInside("a", "two"); s.Checkpoint() },
+		}},
 		{name: "compacted meanwhile", files: a, sound: true, steps: steps{
 			before:  func(s *trapped) { s.put("a", 600, 2000); s.Delete("", s.file("a"), 0, 2300) },
 			reading: func(s *trapped) { s.Compact("", s.file("a")); s.Checkpoint() },
@@ -163,7 +193,7 @@ func traps() []trap {
 func TestTraps(t *testing.T) {
 	for _, trap := range traps() {
 		t.Run(trap.name, func(t *testing.T) {
-			s := set(t, envtest.Spec{}, "", trap)
+			s := set(t, envtest.Spec{Password: trap.password}, "", trap)
 			var copies []string
 			s.spring(false, func(stage string) {
 				if stage == reading || stage == atEnd {
