@@ -65,7 +65,7 @@ func judge(ctx context.Context, err error) verdict {
 	if err == nil {
 		return verdict{}
 	}
-	v := verdict{text: err.Error(), hint: hint(err)}
+	v := verdict{text: words(err), hint: hint(err)}
 	switch {
 	case interrupted(ctx) && errors.Is(err, context.Canceled):
 		v = verdict{code: exitInterrupted, text: "interrupted", hint: "Nothing half done was published. The same command goes on from here."}
@@ -81,6 +81,39 @@ func judge(ctx context.Context, err error) verdict {
 		v.code = exitFailed
 	}
 	return v
+}
+
+// words are what happened. Errors below cmd know no local time.
+func words(err error) string {
+	if e, ok := errors.AsType[*restore.UnreachableError](err); ok {
+		return unreachable(e)
+	}
+	if e, ok := errors.AsType[*restore.AmbiguousError](err); ok {
+		s := fmt.Sprintf("several transactions had the id %s; their commits:", e.Txn)
+		for _, c := range e.Commits {
+			s += fmt.Sprintf("\n  LSN %s of %s", c.LSN, stamp(c.Time))
+		}
+		return s
+	}
+	return err.Error()
+}
+
+func unreachable(e *restore.UnreachableError) string {
+	what := e.Target.String()
+	if !e.Target.At.IsZero() {
+		what = "the state of " + stamp(e.Target.At)
+	}
+	s := fmt.Sprintf("%s of %s can't be reached", what, e.Environment)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	if len(e.Ranges) > 0 {
+		s += "; what can be restored:"
+	}
+	for _, r := range e.Ranges {
+		s += fmt.Sprintf("\n  timeline %s from %s to %s", r.Timeline, moment(r.From, r.FromTime), moment(r.To, r.ToTime))
+	}
+	return s
 }
 
 func isDamage(err error) bool {
@@ -102,6 +135,8 @@ func hint(err error) string {
 		return "Nothing was changed. Just use it, or choose another prefix or directory."
 	case errors.Is(err, engine.ErrPassword), errors.Is(err, bdb.ErrPassword), errors.Is(err, restore.ErrPassword):
 		return "Give the environment's password by --password-file FILE or " + passwordVariable + "; leave it out if the environment is not encrypted."
+	case is[*restore.UnreachableError](err):
+		return "Without --at, --lsn and --before-txn a restore goes as far as it can. bdbvault list shows all backups and their log."
 	case is[*archive.OtherEnvironmentError](err):
 		return "Choose another name with --env NAME. If this environment has taken the old one's place for good, begin afresh beside its backups: --new-environment"
 	case errors.Is(err, archive.ErrNoBackup):
@@ -154,6 +189,8 @@ func isNotEmpty(err error) bool {
 
 func restoreHint(err error) string {
 	switch {
+	case is[*restore.AmbiguousError](err):
+		return "Ids come again after every recovery of the environment. Choose one with --lsn, or search only behind a backup with --backup ID."
 	case errors.Is(err, restore.ErrEnvironment):
 		return "Name one with --env NAME; bdbvault list shows all."
 	case errors.Is(err, restore.ErrNoBackup):
