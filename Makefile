@@ -35,6 +35,7 @@ demo: build
 
 # The first run builds the servers that the stores are tested against, which takes some minutes.
 test: check test-nocgo
+	@.ci/deps test
 	@$(GO) run ./remote/remotetest/cmd/testservers
 	CGO_ENABLED=1 $(GO) test -timeout $(TIMEOUT) ./...
 
@@ -57,6 +58,7 @@ fuzz: deps
 	done
 
 torture: deps
+	@.ci/deps test
 	BDBVAULT_TORTURE=$(TORTURE) CGO_ENABLED=1 $(GO) test -count=1 -timeout 24h ./...
 
 bench: build

@@ -17,8 +17,12 @@ const module = "bdbvault/"
 // arrows names, for every package of the product, which others of this module it may import. What a package needs of its own tests
 // is not restricted. A new package has to find its place here first.
 var arrows = map[string][]string{
-	"cmd/bdbvault": {"archive", "restore", "manifest", "remote", "remote/awsconf", "remote/file", "remote/minio", "remote/repository", "remote/s3",
+	"cmd/bdbvault": {"cmd/bdbvault/config", "cmd/bdbvault/status", "archive", "restore", "manifest", "remote", "remote/awsconf", "remote/file", "remote/minio", "remote/repository", "remote/s3",
 		"localenv", "localenv/bdb", "localenv/engine", "localenv/libdb", "localenv/dbutil"},
+
+	// What the command line reads and shows.
+	"cmd/bdbvault/config": {},
+	"cmd/bdbvault/status": {"archive", "restore", "remote"},
 
 	// The two ways never meet.
 	"archive": {"manifest", "remote", "remote/repository", "localenv", "localenv/bdb", "localenv/engine"},
