@@ -240,7 +240,7 @@ func engineHint(err error) string {
 
 // storeHints say what to do about a fault of the store.
 var storeHints = map[remote.Kind]string{
-	remote.NoBucket:    "Make the bucket first (aws s3 mb s3://BUCKET), or mount the directory; check the name, --endpoint and --region. A new repository in a directory: bdbvault init",
+	remote.NoBucket:    "Make the bucket first (aws s3 mb s3://BUCKET); check the name, --endpoint and --region.",
 	remote.Auth:        "Check the keys: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile; and that they belong to this --endpoint.",
 	remote.Expired:     "Get new credentials (aws sso login, or a new AWS_SESSION_TOKEN).",
 	remote.Denied:      "The keys are known but may not do this. Backup needs to get, put and list below the prefix, restore to get and list.",
@@ -258,10 +258,14 @@ var storeHints = map[remote.Kind]string{
 }
 
 func storeHint(err error) string {
-	if e, ok := errors.AsType[*remote.Error](err); ok {
-		return storeHints[e.Kind]
+	e, ok := errors.AsType[*remote.Error](err)
+	switch {
+	case !ok:
+		return ""
+	case e.Kind == remote.NoBucket && (errors.Is(e, fs.ErrNotExist) || errors.Is(e, syscall.ENOTDIR)):
+		return "Check the path, and that the file system is mounted. A new repository: bdbvault init"
 	}
-	return ""
+	return storeHints[e.Kind]
 }
 
 func localHint(err error) string {
