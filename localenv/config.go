@@ -84,19 +84,60 @@ func ParseConfig(text string) Config {
 	return c
 }
 
+// maxConfigLine is how much libdb reads as one line.
+const maxConfigLine = 255
+
+// pieceLen is how much of the text libdb reads first.
+func pieceLen(text string) int {
+	n := min(len(text), maxConfigLine)
+	if at := strings.IndexByte(text[:n], '\n'); at >= 0 {
+		return at + 1
+	}
+	return n
+}
+
 // configLines cuts the text as fgets does with libdb's buffer of 256 bytes, and takes off line ends. What follows a NUL is lost.
 func configLines(text string) (lines []string) {
 	for text != "" {
-		piece := text[:min(len(text), 255)]
-		if at := strings.IndexByte(piece, '\n'); at >= 0 {
-			piece = piece[:at+1]
-		}
+		piece := text[:pieceLen(text)]
 		text = text[len(piece):]
 		line, _, _ := strings.Cut(piece, "\x00")
 		line = strings.TrimSuffix(line, "\n")
 		lines = append(lines, strings.TrimSuffix(line, "\r"))
 	}
 	return lines
+}
+
+// ConfigLineError is a line that would be too long for libdb to read as one.
+type ConfigLineError struct {
+	Line int
+	Text string
+}
+
+func (e *ConfigLineError) Error() string {
+	return fmt.Sprintf("DB_CONFIG line %d would be %q: libdb reads no more than %d bytes of a line", e.Line, e.Text, maxConfigLine)
+}
+
+// RespellConfig gives the text of a DB_CONFIG with other values for settings that take one string; spell gets the setting's name and its value.
+// Every other byte stays as it is.
+func RespellConfig(text string, spell func(name, value string) string) (string, error) {
+	var b strings.Builder
+	for n, line := range configLines(text) {
+		piece := text[:pieceLen(text)]
+		text = text[len(piece):]
+		s := scanSetting(line)
+		if !slices.Contains(takesString, s.Name) || len(s.Args) == 0 {
+			b.WriteString(piece)
+			continue
+		}
+		value := s.Args[0]
+		changed := line[:len(line)-len(value)] + spell(s.Name, value) + piece[len(line):]
+		if len(changed) > len(piece) && len(changed) > maxConfigLine {
+			return "", &ConfigLineError{Line: n + 1, Text: changed}
+		}
+		b.WriteString(changed)
+	}
+	return b.String(), nil
 }
 
 // isSpace is C's isspace.

@@ -81,12 +81,12 @@ func (c *checker) mustExist(f *bdb.HistoryFile) {
 			continue
 		}
 		if found.id != f.ID {
-			c.problem.Wrong = append(c.problem.Wrong, fmt.Sprintf("%s (is another file, or its first page is bad)", at))
+			c.problem.Wrong = append(c.problem.Wrong, fmt.Sprintf("%s (is another file, or its first page is bad)", c.t.shown(at)))
 		}
 		return
 	}
 	if elsewhere := c.home.byID[f.ID]; len(elsewhere) > 0 {
-		c.problem.Wrong = append(c.problem.Wrong, fmt.Sprintf("%s (found as %s)", f.Name, strings.Join(elsewhere, ", ")))
+		c.problem.Wrong = append(c.problem.Wrong, fmt.Sprintf("%s (found as %s)", f.Name, strings.Join(c.shown(elsewhere), ", ")))
 		return
 	}
 	reason := c.skipped(f.Name)
@@ -98,6 +98,13 @@ func (c *checker) mustExist(f *bdb.HistoryFile) {
 		return
 	}
 	c.problem.Missing = append(c.problem.Missing, f.Name)
+}
+
+func (c *checker) shown(names []string) (list []string) {
+	for _, n := range names {
+		list = append(list, c.t.shown(n))
+	}
+	return list
 }
 
 // skipped is why the backup left a file out, "" if it did not.
@@ -116,7 +123,7 @@ func (c *checker) skipped(name string) string {
 func (c *checker) mustNotExist(f *bdb.HistoryFile) {
 	for _, at := range c.home.byID[f.ID] {
 		if _, ok := c.story.nameOf(c.dirs, f.ID, at); ok {
-			c.problem.Returned = append(c.problem.Returned, at)
+			c.problem.Returned = append(c.problem.Returned, c.t.shown(at))
 		}
 	}
 }
@@ -131,14 +138,14 @@ func (c *checker) backup() {
 		switch {
 		case f.FileID.IsZero():
 			if !ok && f.Kind != bdb.KindQueueExtent && !named[at] {
-				c.problem.Missing = append(c.problem.Missing, at)
+				c.problem.Missing = append(c.problem.Missing, c.t.shown(at))
 			}
 		case ok && (c.known.has(found.id) || sameID(f, found.id)):
 		case c.known.has(f.FileID), f.PartialID && c.known.hasPart(f.FileID):
 		case !ok:
-			c.problem.Missing = append(c.problem.Missing, at)
+			c.problem.Missing = append(c.problem.Missing, c.t.shown(at))
 		default:
-			c.problem.Wrong = append(c.problem.Wrong, fmt.Sprintf("%s (is another file, or its first page is bad)", at))
+			c.problem.Wrong = append(c.problem.Wrong, fmt.Sprintf("%s (is another file, or its first page is bad)", c.t.shown(at)))
 		}
 	}
 }
@@ -193,7 +200,7 @@ func (c *checker) namedByLog() map[string]bool {
 func (c *checker) created() {
 	for _, f := range c.home.files {
 		if !f.id.IsZero() && !c.had.has(f.id) {
-			c.result.Created = append(c.result.Created, f.path)
+			c.result.Created = append(c.result.Created, c.t.shown(f.path))
 		}
 	}
 	slices.Sort(c.result.Created)
@@ -239,13 +246,13 @@ func (r *restorer) verifyAll(ctx context.Context, e engine.Engine, list []homeFi
 		switch reason := excused[f.path]; {
 		case err == nil:
 			r.result.Verified++
-			r.opt.Progress.File(f.path)
+			r.opt.Progress.File(r.t.shown(f.path))
 		case !errors.Is(err, engine.ErrDamaged):
-			return fmt.Errorf("verify %s: %w", f.path, err)
+			return fmt.Errorf("verify %s: %w", r.t.shown(f.path), err)
 		case reason != "":
-			r.note("%s does not verify: %s", f.path, reason)
+			r.note("%s does not verify: %s", r.t.shown(f.path), reason)
 		default:
-			bad.Files = append(bad.Files, f.path)
+			bad.Files = append(bad.Files, r.t.shown(f.path))
 			bad.Err = cmpErr(bad.Err, err)
 		}
 		r.opt.Progress.Add(f.size)

@@ -21,7 +21,7 @@ func (d *damages) file(f *dataFile, pages PageRange, object string, err error) {
 	f.bad.Store(true)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	fd := d.get(f.path, object, err)
+	fd := d.get(f.shown, object, err)
 	if n := len(fd.Pages); n > 0 && fd.Pages[n-1].Last+1 == pages.First {
 		fd.Pages[n-1].Last = pages.Last
 		return

@@ -135,9 +135,10 @@ func (b *batch) maps(ctx context.Context, files []manifest.File) (*os.File, erro
 // loadMap fetches one map; nil if it can't be had.
 func (b *batch) loadMap(ctx context.Context, spool *os.File, at int64, file *manifest.File) (*dataFile, error) {
 	f := &dataFile{file: file, path: b.lay.file(file)}
+	f.shown = b.t.shown(f.path)
 	err := b.readMap(ctx, f, spool, at)
 	if err != nil && b.stored(err) {
-		b.damage.whole(f.path, manifest.MapKey(b.m.Environment, file.Map), err)
+		b.damage.whole(f.shown, manifest.MapKey(b.m.Environment, file.Map), err)
 		return nil, nil
 	}
 	return f, err
@@ -256,7 +257,7 @@ func (b *batch) closeRight(ctx context.Context) error {
 		if f.pending.Load() > 0 {
 			continue
 		}
-		if b.t.reuse {
+		if b.t.reuse || f.had > 0 {
 			b.reused.Add(1)
 		}
 		if err := b.close(ctx, f); err != nil {
@@ -288,7 +289,7 @@ func (b *batch) close(ctx context.Context, f *dataFile) error {
 	if err := b.t.root.Chtimes(f.path, when, when); err != nil {
 		return err
 	}
-	b.progress.File(f.path)
+	b.progress.File(f.shown)
 	b.stepping.Lock()
 	defer b.stepping.Unlock()
 	return errors.Join(ctx.Err(), b.step(stepFile))

@@ -12,12 +12,13 @@ import (
 
 // dataFile is a file on its way back.
 type dataFile struct {
-	file *manifest.File
-	path string // in the target
-	bm   *manifest.Map
-	out  *output
-	had  int64  // bytes that were there before
-	need bitmap // blocks that have to be fetched; nil: all
+	file  *manifest.File
+	path  string // in the target
+	shown string // the same for a person
+	bm    *manifest.Map
+	out   *output
+	had   int64  // bytes that were there before
+	need  bitmap // blocks that have to be fetched; nil: all
 
 	// The map's runs are in file order. To serve a chunk all runs that take from it are needed: order holds the stored runs sorted by chunk, those of chunk c
 	// from byChunk[c] to byChunk[c+1].

@@ -39,8 +39,13 @@ func (r *restorer) adopt(t *target) error {
 	if !known {
 		return &TargetError{Dir: t.dir, Problem: "it is not empty, and not an environment: it has neither DB_CONFIG nor log, region or database of the backup"}
 	}
-	if err := r.standsApart(t); err != nil {
+	if err := t.standsApart(folderSet(r.lay.folders(r.m))); err != nil {
 		return err
+	}
+	for _, m := range r.awayMaps() {
+		if err := r.couldAdopt(m); err != nil {
+			return err
+		}
 	}
 	return t.notInUse()
 }
@@ -48,7 +53,7 @@ func (r *restorer) adopt(t *target) error {
 // recognizes reports whether the directory is an environment, or was to become one. A database somewhere below is not enough: it may be
 // anybody's.
 func (r *restorer) recognizes(t *target) (bool, error) {
-	entries, err := t.readDir(".")
+	entries, err := t.root.ReadDir(".")
 	if err != nil {
 		return false, err
 	}
@@ -93,18 +98,17 @@ func (t *target) holds(name string, f *manifest.File) bool {
 
 // standsApart refuses a directory from which the way leads elsewhere. A folder of the environment that is a symbolic link would become a folder here,
 // and fill this disk instead of the one that it was put on; what is mounted and not in the backup is not ours to empty.
-func (r *restorer) standsApart(t *target) error {
-	folders := folderSet(r.lay.folders(r.m))
+func (t *target) standsApart(folders map[string]bool) error {
 	home, err := t.root.Lstat(".")
 	if err != nil {
 		return &TargetError{Dir: t.dir, Problem: "can't be read", Err: err}
 	}
 	devices := map[string]uint64{".": home.Sys().(*syscall.Stat_t).Dev}
-	return fs.WalkDir(t.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+	return t.root.walk(".", func(name string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return &TargetError{Dir: t.dir, Problem: "can't be read", Err: err}
-		case name == "lost+found":
+		case isLost(name):
 			return fs.SkipDir
 		case e.Type()&fs.ModeSymlink != 0 && folders[name]:
 			return &TargetError{Dir: t.dir, Problem: fmt.Sprintf(

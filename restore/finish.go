@@ -14,13 +14,10 @@ import (
 
 // finish makes of the recovered files a home: attributes, stable storage, and the marker goes.
 func (r *restorer) finish(ctx context.Context) error {
-	for _, name := range []string{scratchName, workLog} {
+	for _, name := range []string{scratchName, r.workLog()} {
 		if err := r.t.root.RemoveAll(name); err != nil {
 			return err
 		}
-	}
-	if err := r.writeConfig(); err != nil {
-		return err
 	}
 	for _, f := range slices.Backward(r.made) {
 		r.t.root.Remove(f) // fails if the log put something into it, which then is right
@@ -65,13 +62,13 @@ type node struct {
 
 // tree lists the home, what is in a directory before the directory.
 func (r *restorer) tree() (list []node, err error) {
-	err = fs.WalkDir(r.t.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+	err = r.t.root.walk(".", func(name string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case name == "lost+found":
+		case isLost(name):
 			return fs.SkipDir
-		case name != MarkerName && (e.IsDir() || e.Type().IsRegular()):
+		case path.Base(name) != MarkerName && (e.IsDir() || e.Type().IsRegular()):
 			list = append(list, node{name, e.IsDir()})
 		}
 		return nil
@@ -100,14 +97,24 @@ func (r *restorer) attributes(tree []node) error {
 		default:
 			o = file
 		}
-		if n.path == "." && !r.t.made {
-			continue // the directory was there before
+		if r.t.was(n.path) {
+			continue
 		}
 		if err := r.t.give(n.path, o); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// was reports whether the name is that of a directory that was there before the restore.
+func (t *target) was(name string) bool {
+	for n, a := range t.away {
+		if name == awayName(n) {
+			return !a.made
+		}
+	}
+	return name == "." && !t.made
 }
 
 // give sets owner and mode. Without an owner to go by things stay as they are.
@@ -162,12 +169,14 @@ const syncs = 8
 // sync puts everything on stable storage. The file system is asked for all at once first, so that the many requests for single files,
 // which report each file's errors, find little left to do.
 func (r *restorer) sync(ctx context.Context, tree []node) error {
-	top, err := r.t.root.Open(".")
-	if err != nil {
-		return err
+	for _, name := range r.t.root.tops() {
+		top, err := r.t.root.Open(name)
+		if err != nil {
+			return err
+		}
+		unix.Syncfs(int(top.Fd())) // only to be faster
+		top.Close()
 	}
-	unix.Syncfs(int(top.Fd())) // only to be faster
-	top.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(syncs)
 	for _, n := range tree {

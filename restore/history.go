@@ -20,6 +20,7 @@ import (
 type story struct {
 	history *bdb.History
 	at      place
+	maps    mappings
 	home    string  // on the source
 	begun   bdb.LSN // where it ended when copying began
 	start   bdb.LSN
@@ -31,12 +32,15 @@ type story struct {
 	dirs    map[string]bool         // data directories that records name, as the application spelled them
 	folders map[string]bool         // folders below the target that the log puts files into
 	names   map[bdb.FileID][]string // every name by which the log knows a file
+
+	mapped   bool                 // the record that is looked at names something below a mapped directory
+	respells map[uint32][]bdb.LSN // such records, by log file
 }
 
 func newStory(at place, m *manifest.Manifest) *story {
 	return &story{
 		history: bdb.NewHistory(), at: at, home: m.Home, begun: m.BegunAt, start: bdb.LSN{File: m.NeededFrom.File}, needed: m.NeededFrom,
-		dirs: map[string]bool{}, folders: map[string]bool{}, names: map[bdb.FileID][]string{},
+		dirs: map[string]bool{}, folders: map[string]bool{}, names: map[bdb.FileID][]string{}, respells: map[uint32][]bdb.LSN{},
 	}
 }
 
@@ -64,8 +68,12 @@ func (s *story) add(r *bdb.Record) error {
 	if c, ok := r.Checkpoint(); ok && r.LSN.Before(s.begun) && s.needed.Before(c.CkpLSN) {
 		s.needed = c.CkpLSN
 	}
+	s.mapped = false
 	if err := s.lookAt(r); err != nil {
 		return err
+	}
+	if s.mapped {
+		s.respells[r.LSN.File] = append(s.respells[r.LSN.File], r.LSN)
 	}
 	return s.history.Add(r)
 }
@@ -112,7 +120,11 @@ func (s *story) relative(p string) (rel, problem string) {
 	if p == "" {
 		return ".", ""
 	}
-	return s.at.relative(p, s.home)
+	if filepath.IsAbs(p) {
+		m, _ := s.maps.find(p)
+		s.mapped = s.mapped || m != nil
+	}
+	return s.maps.relative(s.at, p, s.home)
 }
 
 // name notes a file's name, unless it would lead recovery out of the target.

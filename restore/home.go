@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	"bdbvault/localenv"
@@ -47,12 +46,12 @@ func (r *restorer) scan(ctx context.Context) (*home, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		dir, err := filepath.Rel(r.t.dir, env.Dirs[f.Dir].Path)
+		dir, err := r.t.name(env.Dirs[f.Dir].Path)
 		if err != nil {
 			return nil, err
 		}
-		found := homeFile{dir: filepath.ToSlash(dir), rel: f.Path, path: path.Join(filepath.ToSlash(dir), f.Path), size: f.Stat.Size}
-		if strings.HasPrefix(found.path, MarkerName) {
+		found := homeFile{dir: dir, rel: f.Path, path: path.Join(dir, f.Path), size: f.Stat.Size}
+		if strings.HasPrefix(found.rel, MarkerName) {
 			continue
 		}
 		if err := found.identify(env, f); err != nil {
@@ -142,7 +141,7 @@ func (h *home) stays(at string, replay *bdb.Replay) bool {
 // moveAll moves files in two steps, because they may exchange their names.
 func (r *restorer) moveAll(moves []move) error {
 	for i, m := range moves {
-		if err := r.t.root.Rename(m.from, aside(i)); err != nil {
+		if err := r.t.root.Rename(m.from, aside(m, i)); err != nil {
 			return err
 		}
 	}
@@ -153,14 +152,17 @@ func (r *restorer) moveAll(moves []move) error {
 		if err := r.t.root.MkdirAll(path.Dir(m.to), 0o700); err != nil {
 			return err
 		}
-		if err := r.t.root.Rename(aside(i), m.to); err != nil {
+		if err := r.t.root.Rename(aside(m, i), m.to); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func aside(i int) string { return fmt.Sprintf("%s/.bdbvault-aside.%d", scratchName, i) }
+// aside is a name for a file on its way, in the directory that it is in.
+func aside(m move, i int) string {
+	return fmt.Sprintf("%s.aside.%d", path.Join(top(m.from), MarkerName), i)
+}
 
 // gatherExtents moves queue extents that recovery made in the create directory to their queues.
 func (r *restorer) gatherExtents(ctx context.Context) error {

@@ -91,7 +91,7 @@ const ownPrefix = ".bdbvault-"
 
 // each calls do for every regular file in the target.
 func (t *target) each(do func(name string, st *syscall.Stat_t)) error {
-	return fs.WalkDir(t.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+	return t.root.walk(".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 // layout says where in the target the directories of the environment go. All paths are clean, relative and with slashes.
 type layout struct {
 	at     place
+	maps   mappings
 	dirs   []string // for each of Manifest.Dirs
 	logDir string
 	extra  []string // further directories that DB_CONFIG names and that need not hold anything
@@ -78,8 +79,8 @@ var dirSettings = []string{
 }
 
 // newLayout refuses directories outside the home: what is laid down there would be someone else's, as a rule the source's.
-func newLayout(m *manifest.Manifest, at place) (*layout, error) {
-	l := &layout{at: at}
+func newLayout(m *manifest.Manifest, at place, maps mappings) (*layout, error) {
+	l := &layout{at: at, maps: maps}
 	if m.DBConfig != nil {
 		if err := l.config(localenv.ParseConfig(*m.DBConfig), m.Home); err != nil {
 			return nil, err
@@ -105,9 +106,14 @@ var logFileName = regexp.MustCompile(`^log\.[0-9]{10}$`)
 
 // checkNames refuses files that would stand in our own way.
 func (l *layout) checkNames(m *manifest.Manifest) error {
+	places := map[string]bool{}
 	for i := range m.Files {
 		at := l.file(&m.Files[i])
-		if strings.HasPrefix(at, MarkerName) || path.Dir(at) == l.logDir && logFileName.MatchString(path.Base(at)) {
+		if places[at] && len(l.maps) > 0 {
+			return &NameError{Name: at, Problem: "by the mappings two files of the backup would be there"}
+		}
+		places[at] = true
+		if strings.HasPrefix(path.Base(at), MarkerName) && isTop(path.Dir(at)) || strings.HasPrefix(m.Files[i].Path, awayPrefix) || path.Dir(at) == l.logDir && logFileName.MatchString(path.Base(at)) {
 			return &NameError{Name: at, Problem: "the name is reserved"}
 		}
 	}
@@ -137,7 +143,7 @@ func (l *layout) dir(d, home string) (rel, problem string) {
 	if d == "" {
 		return ".", ""
 	}
-	return l.at.relative(d, home)
+	return l.maps.relative(l.at, d, home)
 }
 
 // file is the place of one of the manifest's files.

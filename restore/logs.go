@@ -101,7 +101,7 @@ func (l *logs) lay(ctx context.Context, f *logFile) error {
 	}
 	err = errors.Join(err, file.Close())
 	if err == nil {
-		l.progress.File(path.Join(l.dir, logName(f.number)))
+		l.progress.File(l.t.shown(path.Join(l.dir, logName(f.number))))
 	}
 	if damagedLog(err) {
 		l.damage.log(f.segments[0].Key(l.plan.Environment), err)

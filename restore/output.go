@@ -28,7 +28,7 @@ type output struct {
 }
 
 // openOutput opens or makes a file of a given size. Bytes that are there already stay; had says how many there were.
-func openOutput(root *os.Root, name string, size int64) (o *output, had int64, err error) {
+func openOutput(root *roots, name string, size int64) (o *output, had int64, err error) {
 	f, had, err := openOwn(root, name)
 	if err != nil {
 		return nil, 0, err
@@ -46,7 +46,7 @@ func openOutput(root *os.Root, name string, size int64) (o *output, had int64, e
 
 // openOwn opens a file for writing that has no other name. What was there may be read-only, as a finished restore leaves it, or be a
 // link to a file that somebody means to keep, as in copies that share what is equal.
-func openOwn(root *os.Root, name string) (f *os.File, size int64, err error) {
+func openOwn(root *roots, name string) (f *os.File, size int64, err error) {
 	const flags = os.O_RDWR | os.O_CREATE | unix.O_NOFOLLOW
 	f, err = root.OpenFile(name, flags, 0o600)
 	if errors.Is(err, fs.ErrPermission) && root.Chmod(name, 0o600) == nil {
@@ -67,7 +67,7 @@ func openOwn(root *os.Root, name string) (f *os.File, size int64, err error) {
 }
 
 // ownCopy puts a copy of a file in its place.
-func ownCopy(root *os.Root, name string, from *os.File) (*os.File, error) {
+func ownCopy(root *roots, name string, from *os.File) (*os.File, error) {
 	aside := path.Join(path.Dir(name), MarkerName+".copy-"+rand.Text())
 	to, err := root.OpenFile(aside, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

@@ -28,6 +28,7 @@ type packer struct {
 	t        testing.TB
 	dir      string // of the store
 	repo     *repository.Repository
+	env      string // its name
 	timeline manifest.Timeline
 	key      *bdb.Key
 	shipped  map[uint32]*manifest.SegmentHeader // last segment of each log file
@@ -45,7 +46,7 @@ const envName = "test"
 func newPacker(t testing.TB, password string) *packer {
 	t.Helper()
 	dir := t.TempDir()
-	p := &packer{t: t, dir: dir, timeline: manifest.NewTimeline(), key: bdb.NewKey(password), shipped: map[uint32]*manifest.SegmentHeader{}, encrypted: password != "", chunkBlocks: 8, packChunks: 6}
+	p := &packer{t: t, dir: dir, env: envName, timeline: manifest.NewTimeline(), key: bdb.NewKey(password), shipped: map[uint32]*manifest.SegmentHeader{}, encrypted: password != "", chunkBlocks: 8, packChunks: 6}
 	driver, err := file.New(dir)
 	p.must(err)
 	p.repo, err = repository.Init(t.Context(), remote.New(driver, remote.Options{RetryFor: -1}), "test")
@@ -75,7 +76,7 @@ func (p *packer) full(home string, change func(*manifest.Manifest)) *manifest.Ma
 	p.must(err)
 	p.backups++ // ids have whole seconds
 	id := manifest.NewBackupID(time.Now().Add(time.Duration(p.backups) * time.Second))
-	m := manifest.New(envName, id)
+	m := manifest.New(p.env, id)
 	m.Timeline, m.Started, m.Finished, m.Look, m.Home, m.Tool = p.timeline, time.Now(), time.Now(), time.Now(), home, "test"
 	m.BulkSafe.Asked = "off"
 	m.Encrypted = p.encrypted
@@ -101,7 +102,7 @@ func (p *packer) full(home string, change func(*manifest.Manifest)) *manifest.Ma
 	}
 	data, err := m.Encode()
 	p.must(err)
-	p.put(manifest.ManifestKey(envName, m.ID), data)
+	p.put(manifest.ManifestKey(p.env, m.ID), data)
 	return m
 }
 
@@ -140,7 +141,7 @@ func (p *packer) files(env *localenv.Env, listing localenv.Listing, m *manifest.
 		p.must(err)
 		data = append(data, hashes...)
 		name := manifest.Hash(sha256.Sum256(data))
-		p.put(manifest.MapKey(envName, name), data)
+		p.put(manifest.MapKey(p.env, name), data)
 		m.Files[i].Map, m.Files[i].MapSize = name, int64(len(data))
 	}
 }
@@ -238,7 +239,7 @@ func (w *packWriter) flush() {
 		return
 	}
 	name, data := w.pack.Finish()
-	w.p.put(manifest.PackKey(envName, name), data)
+	w.p.put(manifest.PackKey(w.p.env, name), data)
 	w.names = append(w.names, name)
 	w.m.Packs = append(w.m.Packs, manifest.Pack{Name: name, Size: int64(len(data)), Live: int64(len(data))})
 	w.pack, w.count = nil, 0
@@ -297,7 +298,7 @@ func (p *packer) segment(log *localenv.Log, n, start, end uint32) {
 	data := make([]byte, end)
 	_, err = log.ReadAt(ctx, n, data, 0)
 	p.must(err)
-	h := &manifest.SegmentHeader{Environment: envName, Timeline: p.timeline, File: n, Start: start, End: end, Sealed: log.Sealed(n),
+	h := &manifest.SegmentHeader{Environment: p.env, Timeline: p.timeline, File: n, Start: start, End: end, Sealed: log.Sealed(n),
 		StartHash: blake3.Sum256(data[:start]), EndHash: blake3.Sum256(data), LogVersion: lh.Version, LogFileSize: lh.Size, Encrypted: lh.Encrypted}
 	_, err = log.Walk(ctx, bdb.LSN{File: n}, func(r *bdb.Record) error {
 		if r.LSN.File != n || r.LSN.Offset >= end {
@@ -318,7 +319,7 @@ func (p *packer) segment(log *localenv.Log, n, start, end uint32) {
 	}
 	var b bytes.Buffer
 	p.must(manifest.WriteSegment(&b, h, bytes.NewReader(data[start:])))
-	p.put(h.Name().Key(envName), b.Bytes())
+	p.put(h.Name().Key(p.env), b.Bytes())
 	p.shipped[n] = h
 }
 

@@ -19,6 +19,9 @@ import (
 // workLog is the directory with the log that recovery works on: a copy, because recovery appends to it and because records in it are amended.
 const workLog = MarkerName + ".log"
 
+// workLog is where that is: beside the log, so that nothing has to be copied to another file system.
+func (r *restorer) workLog() string { return path.Join(top(r.lay.logDir), workLog) }
+
 // recover brings the data to the end of the log.
 func (r *restorer) recover(ctx context.Context) error {
 	debug.FreeOSMemory() // the engine needs it now
@@ -28,6 +31,9 @@ func (r *restorer) recover(ctx context.Context) error {
 	}
 	scratch, err := newScratch(r.t, r.lay.create, r.dirs)
 	if err != nil {
+		return err
+	}
+	if r.speller, err = scratch.lead(r.lay.maps); err != nil {
 		return err
 	}
 	stages, err := r.story.history.Replay(r.story.needed, r.copied())
@@ -43,6 +49,9 @@ func (r *restorer) recover(ctx context.Context) error {
 		if err := r.pass(ctx, scratch, stage); err != nil {
 			return err
 		}
+	}
+	if err := scratch.giveBack(); err != nil {
+		return err
 	}
 	if err := r.dropStandIns(ctx); err != nil {
 		return err
@@ -91,7 +100,7 @@ func (r *restorer) pass(ctx context.Context, scratch *scratch, stage *bdb.Replay
 	if err := r.copyLog(ctx, end, stage.Amendments); err != nil {
 		return err
 	}
-	if err := scratch.point(workLog); err != nil {
+	if err := scratch.point(r.workLog()); err != nil {
 		return err
 	}
 	if err := r.step(ctx, stepPass); err != nil {
@@ -124,6 +133,9 @@ func (r *restorer) engineOptions() engine.Options {
 	opt := r.opt.Engine
 	if r.t != nil {
 		opt.Inherit = []*os.File{r.t.lock}
+		for _, a := range r.t.away {
+			opt.Inherit = append(opt.Inherit, a.lock)
+		}
 	}
 	note := opt.Note
 	opt.Note = func(text string) {
@@ -147,10 +159,11 @@ func amended(amend []bdb.Amendment) map[uint32][]bdb.Amendment {
 // copyLog makes the log that recovery works on, up to end. Only files that are changed are copied, the others are linked: those with
 // amended records, and the last one, to which recovery appends.
 func (r *restorer) copyLog(ctx context.Context, end bdb.LSN, amend []bdb.Amendment) error {
-	if err := r.t.root.RemoveAll(workLog); err != nil {
+	work := r.workLog()
+	if err := r.t.root.RemoveAll(work); err != nil {
 		return err
 	}
-	if err := r.t.root.Mkdir(workLog, 0o700); err != nil {
+	if err := r.t.root.Mkdir(work, 0o700); err != nil {
 		return err
 	}
 	files := amended(amend)
@@ -158,8 +171,8 @@ func (r *restorer) copyLog(ctx context.Context, end bdb.LSN, amend []bdb.Amendme
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		from, to := path.Join(r.lay.logDir, logName(n)), path.Join(workLog, logName(n))
-		if n < end.File && n > r.story.needed.File && files[n] == nil {
+		from, to := path.Join(r.lay.logDir, logName(n)), path.Join(work, logName(n))
+		if n < end.File && n > r.story.needed.File && files[n] == nil && r.story.respells[n] == nil {
 			if err := r.t.root.Link(from, to); err == nil {
 				continue
 			}
@@ -168,7 +181,7 @@ func (r *restorer) copyLog(ctx context.Context, end bdb.LSN, amend []bdb.Amendme
 		if n == end.File {
 			size = int64(end.Offset)
 		}
-		if err := r.copyFile(from, to, size, func(f *os.File) error { return r.amend(f, n, files[n]) }); err != nil {
+		if err := r.copyFile(from, to, size, func(f *os.File) error { return r.amend(f, n, files[n], end) }); err != nil {
 			return err
 		}
 	}
@@ -193,10 +206,10 @@ func (r *restorer) copyFile(from, to string, size int64, change func(*os.File) e
 	return errors.Join(err, out.Close())
 }
 
-// amend changes records of one log file.
-func (r *restorer) amend(f *os.File, number uint32, list []bdb.Amendment) error {
+// amend changes records of one log file that goes up to end.
+func (r *restorer) amend(f *os.File, number uint32, list []bdb.Amendment, end bdb.LSN) error {
 	needed := r.story.needed
-	if len(list) == 0 && number != needed.File {
+	if len(list) == 0 && number != needed.File && len(r.story.respells[number]) == 0 {
 		return nil
 	}
 	first := make([]byte, bdb.LogHeaderSize)
@@ -213,18 +226,32 @@ func (r *restorer) amend(f *os.File, number uint32, list []bdb.Amendment) error 
 		}
 	}
 	for _, a := range list {
-		record, err := readRecord(f, decoder, a.LSN)
-		if err != nil {
+		if err := change(f, decoder, a.LSN, func(b []byte) error { return decoder.Amend(a, b) }); err != nil {
 			return err
 		}
-		if err := decoder.Amend(a, record); err != nil {
-			return err
+	}
+	for _, lsn := range r.story.respells[number] {
+		if !lsn.Before(end) {
+			break
 		}
-		if _, err := f.WriteAt(record, int64(a.LSN.Offset)); err != nil {
+		if err := change(f, decoder, lsn, func(b []byte) error { return decoder.Respell(lsn, b, r.speller.spell) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// change changes one record.
+func change(f *os.File, decoder *bdb.LogDecoder, lsn bdb.LSN, do func([]byte) error) error {
+	record, err := readRecord(f, decoder, lsn)
+	if err != nil {
+		return err
+	}
+	if err := do(record); err != nil {
+		return err
+	}
+	_, err = f.WriteAt(record, int64(lsn.Offset))
+	return err
 }
 
 // maxRecord bounds the records that are amended: names and file ids, and at most a page.
@@ -253,7 +280,8 @@ func readRecord(f *os.File, decoder *bdb.LogDecoder, lsn bdb.LSN) ([]byte, error
 
 // takeLog puts the log as recovery left it into the home: what it appended, and everything before as it was on the source.
 func (r *restorer) takeLog() error {
-	entries, err := fs.ReadDir(r.t.root.FS(), workLog)
+	work := r.workLog()
+	entries, err := r.t.root.ReadDir(work)
 	if err != nil {
 		return err
 	}
@@ -262,7 +290,7 @@ func (r *restorer) takeLog() error {
 		if _, err := fmt.Sscanf(e.Name(), "log.%010d", &n); err != nil || n < r.story.end.File {
 			continue
 		}
-		from, to := path.Join(workLog, e.Name()), path.Join(r.lay.logDir, e.Name())
+		from, to := path.Join(work, e.Name()), path.Join(r.lay.logDir, e.Name())
 		if n == r.story.end.File {
 			if err := r.unamend(from, to); err != nil {
 				return err
@@ -272,7 +300,7 @@ func (r *restorer) takeLog() error {
 			return err
 		}
 	}
-	return r.t.root.RemoveAll(workLog)
+	return r.t.root.RemoveAll(work)
 }
 
 // unamend puts the original records back into the copy of the last log file.

@@ -20,6 +20,7 @@ import (
 type Options struct {
 	To       string         // the home to be made: absent, empty, or left behind by the same restore. Required
 	Delta    bool           // To may be an environment that nobody has open: what is equal there is not fetched, what the backup lacks is removed
+	Maps     []DirMap       // where directories of the source go that it named by absolute paths
 	Engine   engine.Options // which engine recovers, and the environment's password. Home must be empty
 	Verify   string         // VerifyAuto if empty
 	Progress Progress       // nil: none
@@ -110,19 +111,20 @@ func (r *Result) MarshalJSON() ([]byte, error) {
 
 // restorer is one Restore.
 type restorer struct {
-	repo   *repository.Repository
-	plan   *Plan
-	m      *manifest.Manifest
-	opt    Options
-	key    *bdb.Key
-	lay    *layout
-	t      *target
-	logs   *logs
-	damage damages
-	story  *story
-	dirs   []string // where libdb looks for databases, as spelled
-	made   []string // folders that recovery may need and the backup did not have
-	result *Result
+	repo    *repository.Repository
+	plan    *Plan
+	m       *manifest.Manifest
+	opt     Options
+	key     *bdb.Key
+	lay     *layout
+	t       *target
+	logs    *logs
+	damage  damages
+	story   *story
+	speller *speller
+	dirs    []string // where libdb looks for databases, as spelled
+	made    []string // folders that recovery may need and the backup did not have
+	result  *Result
 }
 
 // Restore carries out a plan. Until it returns without an error, or with a *DamageError that says Complete, the target holds MarkerName and is no home.
@@ -145,6 +147,9 @@ func Restore(ctx context.Context, repo *repository.Repository, plan *Plan, opt O
 		return nil, err
 	}
 	defer r.t.close()
+	if err := r.claimAway(r.t); err != nil {
+		return nil, err
+	}
 	r.logs.t, r.result.Home = r.t, r.t.dir
 	before := repo.Bucket.Stats()
 	if err := r.run(ctx); err != nil {
@@ -177,7 +182,11 @@ func newRestorer(repo *repository.Repository, plan *Plan, opt Options) (*restore
 		return nil, err
 	}
 	m := plan.Manifest
-	lay, err := newLayout(m, at)
+	maps, err := newMappings(opt.Maps, at)
+	if err != nil {
+		return nil, err
+	}
+	lay, err := newLayout(m, at, maps)
 	if err != nil {
 		return nil, err
 	}
@@ -286,8 +295,10 @@ func (r *restorer) data(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.checkConfigFile(); err != nil {
-		return err
+	for _, do := range []func() error{r.writeConfig, r.checkConfigFile, r.rewriteConfig} {
+		if err := do(); err != nil {
+			return err
+		}
 	}
 	return r.step(ctx, stepData)
 }
@@ -302,7 +313,7 @@ func (r *restorer) checkConfigFile() error {
 	if err != nil {
 		return err
 	}
-	return (&layout{at: r.lay.at}).config(localenv.ParseConfig(string(text)), r.m.Home)
+	return (&layout{at: r.lay.at, maps: r.lay.maps}).config(localenv.ParseConfig(string(text)), r.m.Home)
 }
 
 // log lays down the log and reads it.
@@ -312,6 +323,7 @@ func (r *restorer) log(ctx context.Context) error {
 		return err
 	}
 	r.story = newStory(r.lay.at, r.m)
+	r.story.maps = r.lay.maps
 	err := r.story.read(ctx, r.t.path(r.lay.logDir), r.key)
 	if errors.Is(err, manifest.ErrDamaged) {
 		r.damage.log("log", err)
@@ -327,6 +339,9 @@ func (r *restorer) log(ctx context.Context) error {
 		r.result.EndTime = r.story.last
 	}
 	r.result.Commits = r.story.commits
+	if err := r.lay.maps.unused(); err != nil {
+		return err
+	}
 	return r.step(ctx, stepLog)
 }
 

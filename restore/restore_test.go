@@ -41,7 +41,7 @@ func build(o engine.Options) (engine.Engine, error) {
 // restoreTo plans and restores the latest state.
 func (p *packer) restoreTo(to string, opt restore.Options) (*restore.Result, error) {
 	p.t.Helper()
-	plan, err := restore.MakePlan(p.t.Context(), p.repo, envName, restore.Target{})
+	plan, err := restore.MakePlan(p.t.Context(), p.repo, p.env, restore.Target{})
 	if err != nil {
 		return nil, err
 	}

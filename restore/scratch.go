@@ -40,6 +40,7 @@ type scratch struct {
 	t      *target
 	create string   // the source's create directory, as spelled; "" is home
 	dirs   []string // data directories to search, as spelled, in libdb's order; "." is home
+	lent   []string // links in the target
 }
 
 // newScratch makes the scratch home. Its regions are private to the engine's process, so it holds links and a DB_CONFIG.
@@ -54,7 +55,15 @@ func newScratch(t *target, create string, dirs []string) (*scratch, error) {
 	if err := s.link(scratchHome, "."); err != nil {
 		return nil, err
 	}
+	for n := range t.away {
+		if err := s.link(awayName(n), awayName(n)); err != nil {
+			return nil, err
+		}
+	}
 	for _, d := range dirs {
+		if top(d) != "." {
+			continue
+		}
 		if clean := path.Clean(d); clean != "." {
 			if err := s.link(clean, clean); err != nil {
 				return nil, err
@@ -73,8 +82,46 @@ func (s *scratch) link(name, to string) error {
 	if err := s.t.root.MkdirAll(path.Dir(at), 0o700); err != nil {
 		return err
 	}
+	if top(to) != "." {
+		return s.t.root.Symlink(s.t.path(to), at)
+	}
 	up := strings.Repeat("../", strings.Count(at, "/"))
 	return s.t.root.Symlink(path.Join(up, to), at)
+}
+
+// lead makes links for names in the log that are absolute: in the scratch home, for directories, and in the directory that new files go to, for
+// names of files, which recovery takes as relative to it when it makes them. The latter are in the target as long as recovery works.
+func (s *scratch) lead(maps mappings) (*speller, error) {
+	create := path.Clean(s.create)
+	speller := newSpeller(maps, func(name string) bool {
+		for _, at := range []string{path.Join(scratchName, name), path.Join(create, name)} {
+			if _, err := s.t.root.Lstat(at); !errors.Is(err, fs.ErrNotExist) {
+				return true
+			}
+		}
+		return false
+	})
+	for _, m := range maps {
+		name := speller.links[m]
+		if err := s.link(name, m.top); err != nil {
+			return nil, err
+		}
+		s.lent = append(s.lent, path.Join(create, name))
+		if err := s.t.root.Symlink(s.t.path(m.top), path.Join(create, name)); err != nil {
+			return nil, err
+		}
+	}
+	return speller, nil
+}
+
+// giveBack removes the links that lead made in the target.
+func (s *scratch) giveBack() error {
+	for _, name := range s.lent {
+		if err := s.t.root.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // point makes the scratch home use a log directory of the target.
@@ -123,7 +170,7 @@ func (s *scratch) adopt() error { return s.adoptDir(".") }
 
 func (s *scratch) adoptDir(dir string) error {
 	at := path.Join(scratchName, dir)
-	entries, err := fs.ReadDir(s.t.root.FS(), at)
+	entries, err := s.t.root.ReadDir(at)
 	if err != nil {
 		return err
 	}

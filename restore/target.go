@@ -35,7 +35,8 @@ type marker struct {
 	Backup      manifest.BackupID `json:"backup"`
 	Timeline    manifest.Timeline `json:"timeline"`
 	End         bdb.LSN           `json:"end"`
-	Made        bool              `json:"made"` // the directory itself was made by the restore
+	Made        bool              `json:"made"`              // the directory itself was made by the restore
+	Claimed     []string          `json:"claimed,omitempty"` // directories outside of home that are the restore's too; with or without a marker of their own
 }
 
 const markerText = "bdbvault is restoring into this directory, or was interrupted. As long as this file is here, the directory is not a usable " +
@@ -48,13 +49,15 @@ func (m *marker) same(o *marker) bool {
 // target is the directory that is restored into. Everything in it is reached through root, which no name leaves.
 type target struct {
 	dir   string // absolute, for the engine and for messages
-	root  *os.Root
+	root  *roots
 	lock  *os.File // the marker, locked while we are at work
 	made  bool
 	reuse bool // there were files before: of an earlier run, or of an environment that a delta restore makes use of
 
-	removed int // files that did not belong here
-	hidden  int // processes that may have something open here, and could not be looked into
+	mark    marker
+	away    []*target // directories outside of home; in root they are below their awayName
+	removed int       // files that did not belong here
+	hidden  int       // processes that may have something open here, and could not be looked into
 }
 
 // openTarget claims dir for the restore that want describes. A directory that is not empty and has no marker of the same restore is taken if adopt
@@ -76,7 +79,7 @@ func openTarget(dir string, want marker, adopt func(*target) error) (*target, er
 		return nil, &TargetError{Dir: dir, Problem: "can't be opened", Err: err}
 	}
 	want.Made = made
-	t := &target{dir: dir, root: root, made: made}
+	t := &target{dir: dir, root: &roots{Root: root}, made: made}
 	if err := t.claim(&want, adopt); err != nil {
 		t.close()
 		return nil, err
@@ -118,7 +121,7 @@ func (t *target) claim(want *marker, adopt func(*target) error) error {
 		return &TargetError{Dir: t.dir, Problem: "its " + MarkerName + " can't be read", Err: err}
 	}
 	if empty && !json.Valid(text) {
-		return t.mark(want) // new, or the run that made it came no further
+		return t.write(want) // new, or the run that made it came no further
 	}
 	err = t.continues(text, want)
 	if err == nil {
@@ -134,7 +137,7 @@ func (t *target) claim(want *marker, adopt func(*target) error) error {
 		return err
 	}
 	t.reuse = true
-	return t.mark(want)
+	return t.write(want)
 }
 
 // openMarker opens the marker, and makes it where one may be made.
@@ -220,12 +223,14 @@ func (t *target) continues(text []byte, want *marker) error {
 		return &TargetError{Dir: t.dir, Problem: fmt.Sprintf(
 			"another restore was begun there, of backup %s of %s up to LSN %s: finish that one, or empty the directory", is.Backup, is.Environment, is.End)}
 	}
-	t.reuse, t.made = true, is.Made
+	t.reuse, t.made, t.mark = true, is.Made, is
 	return nil
 }
 
-func (t *target) mark(want *marker) error {
+// write writes the marker.
+func (t *target) write(want *marker) error {
 	want.About = markerText
+	t.mark = *want
 	text, err := json.MarshalIndent(want, "", "  ")
 	if err == nil {
 		_, err = t.lock.WriteAt(append(text, '\n'), 0)
@@ -250,11 +255,40 @@ func (t *target) close() {
 	if t.lock != nil {
 		t.lock.Close() // what matters was synced
 	}
+	for _, a := range t.away {
+		a.lock.Close()
+	}
 	t.root.Close()
 }
 
 // path is the absolute path of a name in the target.
-func (t *target) path(name string) string { return filepath.Join(t.dir, filepath.FromSlash(name)) }
+func (t *target) path(name string) string {
+	for n, a := range t.away {
+		if rest, ok := within(name, awayName(n)); ok {
+			return filepath.Join(a.dir, filepath.FromSlash(rest))
+		}
+	}
+	return filepath.Join(t.dir, filepath.FromSlash(name))
+}
+
+// name is the reverse of path.
+func (t *target) name(dir string) (string, error) {
+	for n, a := range t.away {
+		if rest, ok := within(dir, a.dir); ok {
+			return path.Join(awayName(n), filepath.ToSlash(rest)), nil
+		}
+	}
+	rel, err := filepath.Rel(t.dir, dir)
+	return filepath.ToSlash(rel), err
+}
+
+// shown is a name in the target for a person.
+func (t *target) shown(name string) string {
+	if top(name) == "." {
+		return name
+	}
+	return t.path(name)
+}
 
 func (t *target) syncDir(name string) error {
 	d, err := t.root.Open(name)
@@ -267,9 +301,12 @@ func (t *target) syncDir(name string) error {
 // prepare makes the directories, and in a target that was not empty removes what must not be there: the log and whatever
 // recovery made, of which the next recovery would take it for the truth.
 func (t *target) prepare(folders []string, keep map[string]bool) error {
-	if t.reuse {
-		if err := t.sweep(".", folderSet(folders), keep); err != nil {
-			return &TargetError{Dir: t.dir, Problem: "can't be cleared of what does not belong there", Err: err}
+	for n, d := range append([]*target{t}, t.away...) {
+		if !d.reuse {
+			continue
+		}
+		if err := t.sweep(t.root.tops()[n], folderSet(folders), keep); err != nil {
+			return &TargetError{Dir: d.dir, Problem: "can't be cleared of what does not belong there", Err: err}
 		}
 	}
 	for _, f := range folders {
@@ -293,14 +330,14 @@ func folderSet(folders []string) map[string]bool {
 
 // sweep removes what is in a directory but neither one of the folders nor one of the files. Symbolic links go; nothing goes that they lead to.
 func (t *target) sweep(dir string, folders, files map[string]bool) error {
-	entries, err := t.readDir(dir)
+	entries, err := t.root.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
 		switch {
-		case name == MarkerName || name == "lost+found" || e.Type().IsRegular() && files[name]:
+		case isTop(dir) && e.Name() == MarkerName || isLost(name) || e.Type().IsRegular() && files[name]:
 		case e.IsDir() && folders[name]:
 			t.root.Chmod(name, 0o700) // if it is ours; it gets its own mode in the end
 			err = t.sweep(name, folders, files)
@@ -316,15 +353,6 @@ func (t *target) sweep(dir string, folders, files map[string]bool) error {
 	return nil
 }
 
-func (t *target) readDir(name string) ([]fs.DirEntry, error) {
-	d, err := t.root.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := d.ReadDir(-1)
-	return entries, errors.Join(err, d.Close())
-}
-
 // count adds to removed what is about to be, but for log, regions and what is ours: these always go.
 func (t *target) count(name string, e fs.DirEntry) error {
 	switch base := path.Base(name); {
@@ -334,7 +362,7 @@ func (t *target) count(name string, e fs.DirEntry) error {
 		t.removed++
 		return nil
 	}
-	return fs.WalkDir(t.root.FS(), name, func(_ string, e fs.DirEntry, err error) error {
+	return t.root.walk(name, func(_ string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() {
 			t.removed++
 		}
@@ -342,8 +370,13 @@ func (t *target) count(name string, e fs.DirEntry) error {
 	})
 }
 
-// finish takes the marker away: the home is a home.
+// finish takes the marker away: the home is a home. Its own goes last, and it says whose the others were.
 func (t *target) finish() error {
+	for _, a := range t.away {
+		if err := a.finish(); err != nil {
+			return err
+		}
+	}
 	if err := t.root.Remove(MarkerName); err != nil {
 		return err
 	}

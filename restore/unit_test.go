@@ -65,7 +65,7 @@ func TestLayout(t *testing.T) {
 		{"\n\nset_data_dir m\nset_metadata_dir /m\n", 4},
 	} {
 		m := &manifest.Manifest{DBConfig: &c.config, Dirs: []manifest.Dir{{Name: "."}}, LogDir: "."}
-		_, err := newLayout(m, nil)
+		_, err := newLayout(m, nil, nil)
 		var refused *ConfigError
 		if errors.As(err, &refused) != (c.line > 0) || refused != nil && refused.Line != c.line {
 			t.Errorf("%q: %v, want line %d refused", c.config, err, c.line)
@@ -73,11 +73,11 @@ func TestLayout(t *testing.T) {
 	}
 	for _, dir := range []string{"/etc", "..", "x/../../y"} {
 		m := &manifest.Manifest{Dirs: []manifest.Dir{{Name: "."}, {Name: dir}}, LogDir: "."}
-		if _, err := newLayout(m, nil); err == nil {
+		if _, err := newLayout(m, nil, nil); err == nil {
 			t.Errorf("data directory %s was taken", dir)
 		}
 		m = &manifest.Manifest{Dirs: []manifest.Dir{{Name: "."}}, LogDir: dir}
-		if _, err := newLayout(m, nil); err == nil {
+		if _, err := newLayout(m, nil, nil); err == nil {
 			t.Errorf("log directory %s was taken", dir)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"bdbvault/remote/repository"
+	"bdbvault/manifest"
 	"bdbvault/restore"
 )
 
@@ -25,9 +25,11 @@ func restoreHome(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	target, err := c.target(opt.Engine.Password)
-	if err != nil {
-		return nil, err
+	var target restore.Target
+	if id := c.String(flagBackup); id != "" && id != latest {
+		if target.Backup, err = manifest.ParseBackupID(id); err != nil {
+			return nil, usageError{err}
+		}
 	}
 	repo, err := c.openRepository(ctx)
 	if err != nil {
@@ -42,21 +44,7 @@ func restoreHome(ctx context.Context, c *call) (result, error) {
 	if res == nil {
 		return nil, err
 	}
-	if err == nil {
-		c.record(repo, res)
-	}
 	return restoreReport{res}, err
-}
-
-// record keeps what the restore took, for plan to tell how long the next one may. The restore is done, whatever comes of that.
-func (c *call) record(repo *repository.Repository, res *restore.Result) {
-	dir, err := c.stateDir()
-	if err == nil {
-		err = restore.RecordRates(dir, repo.Info.ID, res)
-	}
-	if err != nil {
-		c.progress.Note("how long it took could not be recorded: " + err.Error())
-	}
 }
 
 func (c *call) restoreOptions(to string) (restore.Options, error) {
@@ -72,8 +60,24 @@ func (c *call) restoreOptions(to string) (restore.Options, error) {
 	if err != nil {
 		return restore.Options{}, err
 	}
+	maps, err := c.dirMaps()
+	if err != nil {
+		return restore.Options{}, err
+	}
 	to, err = filepath.Abs(to)
-	return restore.Options{To: to, Engine: eng, Delta: c.Bool(flagDelta), Verify: verify, Progress: c.progress}, err
+	return restore.Options{Maps: maps, To: to, Engine: eng, Delta: c.Bool(flagDelta), Verify: verify, Progress: c.progress}, err
+}
+
+// dirMaps reads --map-dir.
+func (c *call) dirMaps() (list []restore.DirMap, err error) {
+	for _, text := range c.StringSlice(flagMapDir) {
+		m, err := restore.ParseDirMap(text)
+		if err != nil {
+			return nil, usagef("--%s %v", flagMapDir, err)
+		}
+		list = append(list, m)
+	}
+	return list, nil
 }
 
 // plan says what a restore is about to do.

@@ -31,7 +31,7 @@ type showReport struct {
 
 // show is the command of that name.
 func show(ctx context.Context, c *call) (result, error) {
-	id, err := manifest.ParseBackupID(c.Args().First())
+	id, err := parseBackup(c.Args().First())
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -43,7 +43,11 @@ func show(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	env, stored, err := findBackup(ctx, repo, env, id)
+	find := findBackup
+	if id == "" {
+		find = findLatest
+	}
+	env, stored, err := find(ctx, repo, env, id)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +57,42 @@ func show(ctx context.Context, c *call) (result, error) {
 	}
 	r := &showReport{Repository: repo.Bucket.String(), State: restore.StateOK, Bytes: m.Bytes(), StoredBytes: m.StoredBytes(), Stored: stored.Stored, Manifest: m}
 	return r, r.follow(ctx, repo)
+}
+
+// latest stands for the newest backup's id.
+const latest = "latest"
+
+// parseBackup reads the id of a backup; that of the latest is empty.
+func parseBackup(text string) (manifest.BackupID, error) {
+	if text == latest {
+		return "", nil
+	}
+	return manifest.ParseBackupID(text)
+}
+
+// findLatest looks for the newest backup of one environment, or of the only one there is.
+func findLatest(ctx context.Context, repo *repository.Repository, env string, _ manifest.BackupID) (string, repository.Stored, error) {
+	if env == "" {
+		names, err := repo.Environments(ctx)
+		if err != nil {
+			return "", repository.Stored{}, err
+		}
+		if len(names) > 1 {
+			return "", repository.Stored{}, fmt.Errorf("%w the repository holds %s", restore.ErrEnvironment, strings.Join(names, ", "))
+		}
+		env = strings.Join(names, "")
+	}
+	if env == "" {
+		return "", repository.Stored{}, fmt.Errorf("%w: the repository is empty", restore.ErrNoBackup)
+	}
+	list, err := repo.Backups(ctx, env, "")
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("%w: environment %s has none", restore.ErrNoBackup, env)
+	}
+	if err != nil {
+		return "", repository.Stored{}, err
+	}
+	return env, list[len(list)-1], nil
 }
 
 // noBackupError says that there is no backup of that id.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -355,6 +356,46 @@ func TestSkipPages(t *testing.T) {
 		})
 		if !errors.Is(err, ErrShortRecord) || len(want) > 0 { // there is nothing behind the last one
 			t.Errorf("%v; records lost: %v", err, want)
+		}
+	}
+}
+
+func TestRespellRecord(t *testing.T) {
+	spell := func(name string) (string, error) {
+		if name == "" {
+			return "", errors.New("asked for nothing")
+		}
+		return strings.Replace(name, "/srv/x", "0/////", 1), nil
+	}
+	for _, key := range []*Key{nil, NewKey("secret")} {
+		w := newLogWriter(binary.LittleEndian, 19, key)
+		create := w.record(typeCreate, 5, LSN{1, 28}, "a.db\x00", "/srv/x/y\x00", uint32(AppData), uint32(0o600))
+		register := w.record(typeRegister, 5, LSN{1, 28}, uint32(RegisterOpen), "/srv/x/a.db\x00", FileID{1}, uint32(1), uint32(1), uint32(0), uint32(0))
+		d, err := NewLogDecoder(w.buf, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range []LSN{create, register} {
+			if err := d.Respell(at, w.buf[at.Offset:], spell); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var r Record
+		if err := d.Decode(&r, create, w.buf[create.Offset:]); err != nil {
+			t.Fatal(err)
+		}
+		if c, ok := r.FileCreate(); !ok || c.Name != "a.db" || c.Dir != "0//////y" || c.Mode != 0o600 {
+			t.Errorf("created: %+v", c)
+		}
+		if err := d.Decode(&r, register, w.buf[register.Offset:]); err != nil {
+			t.Fatal(err)
+		}
+		if g, ok := r.Register(); !ok || g.Name != "0//////a.db" || g.ID != (FileID{1}) {
+			t.Errorf("registered: %+v", g)
+		}
+		longer := func(name string) (string, error) { return name + "x", nil }
+		if err := d.Respell(create, w.buf[create.Offset:], longer); err == nil {
+			t.Error("a longer name was taken")
 		}
 	}
 }

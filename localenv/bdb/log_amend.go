@@ -1,6 +1,7 @@
 package bdb
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -72,6 +73,73 @@ func (r *Record) amend(a Amendment) error {
 		}
 	}
 	return &BadRecord{a.LSN, fmt.Sprintf("type %d can't be amended so", r.Type)}
+}
+
+// names are the parts of the record's body that hold names of files and directories, in place and without what ends them.
+func (r *Record) names() (list [][]byte) {
+	name := func(f *fieldReader) {
+		b := f.dbt()
+		if at := bytes.IndexByte(b, 0); at >= 0 {
+			b = b[:at]
+		}
+		if f.ok() && len(b) > 0 {
+			list = append(list, b)
+		}
+	}
+	dir := func(f *fieldReader) {
+		if r.logVersion() >= versionDirname {
+			name(f)
+		}
+	}
+	if f, ok := r.fields(typeRegister); ok {
+		f.u32()
+		name(&f)
+	}
+	for _, t := range []uint32{typeCreate, typeWrite} {
+		if f, ok := r.fields(t); ok {
+			name(&f)
+			dir(&f)
+		}
+	}
+	for _, t := range []uint32{typeRename, typeRenameNoUndo} {
+		if f, ok := r.fields(t); ok {
+			name(&f)
+			name(&f)
+			dir(&f)
+		}
+	}
+	if f, ok := r.fields(typeRemove); ok {
+		name(&f)
+	}
+	if f, ok := r.fields(typeFileRemove); ok {
+		f.fileID()
+		f.fileID()
+		name(&f)
+	}
+	return list
+}
+
+// Respell changes names of files and directories in the record, whole and with its header, in place and renews its sum. What spell returns must be as
+// long as what it got, because places in the log are addresses.
+func (d *LogDecoder) Respell(lsn LSN, record []byte, spell func(string) (string, error)) error {
+	var r Record
+	if err := d.Decode(&r, lsn, record); err != nil {
+		return err
+	}
+	if r.Body == nil {
+		return ErrPassword
+	}
+	for _, b := range r.names() {
+		name, err := spell(string(b))
+		if err != nil {
+			return err
+		}
+		if len(name) != len(b) {
+			return &BadRecord{lsn, fmt.Sprintf("%q can't be spelled %q, which has another length", b, name)}
+		}
+		copy(b, name)
+	}
+	return d.seal(record[:r.Len])
 }
 
 // seal puts the decrypted body back and renews the sum.

@@ -77,29 +77,22 @@ func (r *Repository) FollowBackup(ctx context.Context, m *manifest.Manifest, sto
 	return piece, err
 }
 
-// LogPieces finds the unbroken pieces of a timeline's log from log file first on (0: all), with at most so many requests (0: no limit). whole: there are no others.
-func (r *Repository) LogPieces(ctx context.Context, env string, t manifest.Timeline, first uint32, most int) (pieces []*LogPiece, whole bool, err error) {
-	w := &logWalk{r: r, ctx: ctx, env: env, timeline: t, most: most}
+// LogPieces finds all unbroken pieces of a timeline's log from log file first on (0: all).
+func (r *Repository) LogPieces(ctx context.Context, env string, t manifest.Timeline, first uint32) ([]*LogPiece, error) {
+	w := &logWalk{r: r, ctx: ctx, env: env, timeline: t}
 	w.page = listing{more: true, last: manifest.SegmentName{Timeline: t, File: first}.Key(env)}
+	var pieces []*LogPiece
 	for {
 		s, err := w.peek()
 		if s == nil || err != nil {
-			return pieces, err == nil, bounded(err)
+			return pieces, err
 		}
 		w.begin(bdb.LSN{File: s.File, Offset: s.Start})
-		err = w.run()
-		if pieces = append(pieces, w.piece); err != nil {
-			return pieces, false, bounded(err)
+		if err := w.run(); err != nil {
+			return pieces, err
 		}
+		pieces = append(pieces, w.piece)
 	}
-}
-
-// bounded forgives that there were enough requests.
-func bounded(err error) error {
-	if errors.Is(err, errEnough) {
-		return nil
-	}
-	return err
 }
 
 // NewestLog is where the stored log of a timeline ends, whatever gaps there are before. known is any segment of it. The number of requests grows with the
@@ -124,7 +117,7 @@ func (r *Repository) NewestLog(ctx context.Context, env string, t manifest.Timel
 			there, step = uint64(s.File), min(2*step, math.MaxUint32)
 		}
 	}
-	pieces, _, err := r.LogPieces(ctx, env, t, uint32(there), 0)
+	pieces, err := r.LogPieces(ctx, env, t, uint32(there))
 	if err != nil || len(pieces) == 0 {
 		return bdb.LSN{File: known.File, Offset: known.End}, err
 	}
@@ -186,7 +179,6 @@ type logWalk struct {
 	env      string
 	timeline manifest.Timeline
 	stop     func(Segment) bool
-	most     int // requests; 0: no limit
 
 	piece   *LogPiece
 	file    uint32
@@ -195,9 +187,8 @@ type logWalk struct {
 	best    *Segment
 	skipped []span // of segments of that file that were jumped over
 
-	page  listing
-	at    int // in its segments
-	lists int // requests so far
+	page listing
+	at   int // in its segments
 }
 
 // span are the segments of one file that begin from one offset on and before another.
@@ -268,20 +259,13 @@ func (w *logWalk) peek() (*Segment, error) {
 			return nil, nil
 		}
 		after := max(w.page.last, w.jump())
-		page, err := w.list(after)
+		page, err := w.r.list(w.ctx, w.env, w.timeline, after)
 		if err != nil {
 			return nil, err
 		}
 		w.page, w.at = page, 0
 	}
 	return &w.page.segments[w.at], nil
-}
-
-func (w *logWalk) list(after string) (listing, error) {
-	if w.lists++; w.most > 0 && w.lists > w.most {
-		return listing{}, errEnough
-	}
-	return w.r.list(w.ctx, w.env, w.timeline, after)
 }
 
 // jump is the key behind which everything lies that can carry the log on.
@@ -308,7 +292,7 @@ func (w *logWalk) lookBack(more bool) (found bool, err error) {
 			if lists == lookBackLists && !more {
 				return false, nil
 			}
-			if page, err = w.list(page.last); err != nil {
+			if page, err = w.r.list(w.ctx, w.env, w.timeline, page.last); err != nil {
 				return false, err
 			}
 			for _, c := range page.segments {
