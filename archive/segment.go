@@ -42,7 +42,7 @@ type logRange struct {
 
 // ship sends everything between s.last and the end of the log.
 func (s *shipper) ship(ctx context.Context) error {
-	s.result = ShipResult{Timeline: s.timeline, From: bdb.LSN{File: s.first}}
+	s.result = ShipResult{Timeline: s.timeline, From: bdb.LSN{File: s.first}, LastCommit: s.result.LastCommit}
 	if s.last != nil {
 		s.result.From = s.last.EndLSN()
 		s.noteCommit(s.last.LastCommit)
@@ -106,6 +106,9 @@ func (s *shipper) count(r *logRange) {
 	if !r.ckp.LSN.IsZero() {
 		s.ckp = r.ckp
 	}
+	if h.Sealed && s.sealed != nil && r.size > 0 {
+		s.sealed(h, r.size)
+	}
 	s.result.To = h.EndLSN()
 	s.noteCommit(h.LastCommit)
 	if s.present[h.Name()] {
@@ -130,7 +133,12 @@ func (s *shipper) ranges(ctx context.Context) (list []*logRange, more bool, err 
 			from++
 		}
 	}
-	for _, file := range s.log.Files() {
+	files := s.log.Files()
+	if oldest := files[0]; oldest > from {
+		return nil, false, &ChainError{Timeline: s.timeline, Shipped: s.result.To, Reason: fmt.Sprintf(
+			"log file %d was removed before it was shipped (DB_LOG_AUTOREMOVE, db_archive -d?)", from)}
+	}
+	for _, file := range files {
 		if file < from {
 			continue
 		}
@@ -290,10 +298,13 @@ func (s *shipper) store(ctx context.Context, r *logRange) (err error) {
 			return err
 		}
 	}
-	if err := s.put(ctx, h, body); err != nil {
+	there, err := s.put(ctx, h, body)
+	if err != nil {
 		return err
 	}
-	r.size, r.stored = body.size, true
+	if r.stored = true; !there {
+		r.size = body.size
+	}
 	s.progress.Add(int64(h.End - h.Start))
 	return s.at("segment-stored")
 }
@@ -320,18 +331,18 @@ func (s *shipper) build(ctx context.Context, r *logRange) (*spooled, error) {
 	return body, nil
 }
 
-// put stores a segment that is ready.
-func (s *shipper) put(ctx context.Context, h *manifest.SegmentHeader, body *spooled) error {
+// put stores a segment that is ready, unless it is there.
+func (s *shipper) put(ctx context.Context, h *manifest.SegmentHeader, body *spooled) (there bool, err error) {
 	opt := remote.PutOptions{IfAbsent: true, SHA256: body.hash(), HasSHA256: true}
-	err := s.repo.Bucket.Put(ctx, h.Name().Key(s.env), body.reader(), body.size, opt)
+	err = s.repo.Bucket.Put(ctx, h.Name().Key(s.env), body.reader(), body.size, opt)
 	if errors.Is(err, remote.ErrExists) {
 		// Another run shipped the same records in this moment, or an earlier one lost the answer.
-		return s.sameSegment(ctx, h)
+		return true, s.sameSegment(ctx, h)
 	}
 	if err != nil {
-		return fmt.Errorf("store log segment: %w", err)
+		return false, fmt.Errorf("store log segment: %w", err)
 	}
-	return nil
+	return false, nil
 }
 
 // sameSegment checks that the stored segment of h's name holds h's records.
@@ -383,7 +394,7 @@ func (s *shipper) sealVanished(ctx context.Context) error {
 	if err := manifest.WriteSegment(sealed, &h, io.NewSectionReader(body.reader(), 0, body.size)); err != nil {
 		return fmt.Errorf("segment %s: %w", h.Name(), err)
 	}
-	if err := s.put(ctx, &h, sealed); err != nil {
+	if _, err := s.put(ctx, &h, sealed); err != nil {
 		return err
 	}
 	s.last = &h

@@ -87,7 +87,8 @@ type shipper struct {
 	reading  *sync.RWMutex // held for reading while log is read
 	progress Progress
 	step     func(string) error
-	sure     func() error // asked before anything is stored that was read; may be nil
+	sure     func() error                                  // asked before anything is stored that was read; may be nil
+	sealed   func(h *manifest.SegmentHeader, stored int64) // told of each whole log file and the bytes that were stored; may be nil
 
 	timeline manifest.Timeline
 	first    uint32                        // log file with which the timeline has to be unbroken

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"bdbvault/localenv"
 	"bdbvault/manifest"
 	"bdbvault/remote/repository"
@@ -17,6 +19,10 @@ type Watcher struct {
 	open   func() (*localenv.Env, error)
 	opt    WatchOptions
 	report report
+	flag   *flag // nil: the environment is not joined
+
+	found       bool // there was an environment with a log
+	established bool // it is the one of the repository
 }
 
 // NewWatcher makes a watch that does nothing yet. Open finds out what environment there is; it is called again whenever that may have changed.
@@ -38,67 +44,70 @@ func NewWatcher(repo *repository.Repository, open func() (*localenv.Env, error),
 // Status may be called at any time and from any goroutine.
 func (w *Watcher) Status() WatchStatus { return w.report.get() }
 
-// Run watches until ctx ends, and returns nil then, with everything left in order. It returns an error only where it can't go on at all.
+// Run watches until ctx ends, and returns nil then, with everything left in order. It returns an error only where it can't go on at all: the home is none
+// or can't be read when it begins, the name belongs to another environment (*OtherEnvironmentError), or the hot-backup flag is required and can't be had.
 func (w *Watcher) Run(ctx context.Context) error {
 	w.report.set(func(s *WatchStatus) { s.Started = time.Now().UTC() })
-	tick := time.NewTicker(w.opt.ShipEvery)
-	defer tick.Stop()
+	group, within := errgroup.WithContext(ctx)
+	if w.opt.BulkSafe != BulkOff {
+		w.flag = newFlag(w)
+		group.Go(func() error { return w.flag.run(within) })
+	}
+	group.Go(func() error { return w.sittings(within) })
+	err := group.Wait()
+	w.report.set(func(s *WatchStatus) { s.State, s.Flag.Held = WatchStopped, false })
+	w.report.tell(Event{Kind: EventStopped, Err: err})
+	return err
+}
+
+// longSitting is how long a sitting has to last for the next one to begin without a pause.
+const longSitting = 10 * time.Second
+
+// sittings begins anew whenever the environment has to be looked at afresh.
+func (w *Watcher) sittings(ctx context.Context) error {
+	wait := newPause(min(time.Second, w.opt.PollEvery), maxShipPause)
+	said := ""
 	for {
-		if err := w.round(ctx); err != nil && ctx.Err() == nil {
-			w.report.tell(Event{Kind: EventRetrying, Text: err.Error(), Err: err})
-		}
-		select {
-		case <-ctx.Done():
-			w.report.set(func(s *WatchStatus) { s.State = WatchStopped })
-			w.report.tell(Event{Kind: EventStopped})
+		began := time.Now()
+		err := w.sit(ctx)
+		if ctx.Err() != nil {
 			return nil
-		case <-tick.C:
 		}
+		var other *OtherEnvironmentError
+		if errors.As(err, &other) || !w.found && !errors.Is(err, localenv.ErrNoLog) {
+			return err
+		}
+		if time.Since(began) > longSitting {
+			wait.result(nil)
+			said = ""
+		}
+		if text := err.Error(); text != said {
+			said = text
+			w.report.tell(Event{Kind: EventReopened, Err: err, Text: text + "; the environment is looked at afresh"})
+		}
+		w.report.set(func(s *WatchStatus) {
+			s.State, s.FullSince = WatchRetrying, time.Time{}
+			s.lagging()
+		})
+		wait.result(err)
+		sleep(ctx, wait.left())
 	}
 }
 
-// round sends what is new, after a full backup where the log has nothing to continue.
-func (w *Watcher) round(ctx context.Context) error {
-	env, err := w.open()
-	if err != nil {
-		return err
+// note passes on what a person should know.
+func (w *Watcher) note(text string) { w.report.tell(Event{Kind: EventNote, Text: text}) }
+
+func (w *Watcher) step(name string) error {
+	if w.opt.Step == nil {
+		return nil
 	}
-	w.report.set(func(s *WatchStatus) { s.Home, s.State = env.Home, WatchShipping })
-	res, err := Ship(ctx, w.repo, env, ShipOptions{Env: w.opt.Env, StateDir: w.opt.StateDir, Step: w.opt.Step})
-	var broken *ChainError
-	switch {
-	case errors.As(err, &broken):
-		w.report.tell(Event{Kind: EventChainBroken, Text: broken.Reason, Err: err})
-		return w.full(ctx, env, broken.Reason)
-	case errors.Is(err, ErrNoBackup):
-		return w.full(ctx, env, "there is none yet")
-	case err != nil:
-		return err
-	}
-	w.report.set(func(s *WatchStatus) {
-		s.State, s.Timeline, s.ShippedTo, s.LogEnd, s.ShippedCommit = WatchIdle, res.Timeline, res.To, res.To, res.LastCommit
-	})
-	if res.Segments > 0 {
-		w.report.tell(Event{Kind: EventShipped, Ship: res})
-	}
-	last := w.Status().LastFull
-	if w.opt.Full != nil && !last.IsZero() && !time.Now().Before(w.opt.Full.Next(last)) {
-		return w.full(ctx, env, "it is due")
-	}
-	return nil
+	return w.opt.Step(name)
 }
 
-// full takes a full backup.
-func (w *Watcher) full(ctx context.Context, env *localenv.Env, why string) error {
-	w.report.set(func(s *WatchStatus) { s.State, s.FullSince = WatchBackingUp, time.Now().UTC() })
-	defer w.report.set(func(s *WatchStatus) { s.FullSince = time.Time{} })
-	w.report.tell(Event{Kind: EventFullBegun, Text: why})
-	res, err := Backup(ctx, w.repo, env, BackupOptions{Env: w.opt.Env, StateDir: w.opt.StateDir, Tool: w.opt.Tool, BulkSafe: BulkOff,
-		ReadAll: w.opt.ReadAll, AllowDamaged: w.opt.AllowDamaged, Progress: w.opt.Progress, Step: w.opt.Step})
-	if err != nil {
-		w.report.tell(Event{Kind: EventFullFailed, Text: err.Error(), Err: err})
-		return err
-	}
-	w.report.tell(Event{Kind: EventFullDone, Full: res})
-	return nil
-}
+// notes is a Progress that passes on notes.
+type notes struct{ note func(string) }
+
+func (notes) Phase(string, int64) {}
+func (notes) Add(int64)           {}
+func (notes) File(string)         {}
+func (n notes) Note(text string)  { n.note(text) }

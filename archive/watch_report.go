@@ -1,10 +1,13 @@
 package archive
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"bdbvault/localenv/bdb"
+	"bdbvault/remote"
 	"bdbvault/remote/repository"
 )
 
@@ -16,9 +19,12 @@ type report struct {
 	repo *repository.Repository
 	hear func(Event)
 
-	telling sync.Mutex // one event at a time
+	telling sync.Mutex  // one event at a time
+	kind    remote.Kind // of the last ship's failure
+
 	mu      sync.Mutex
 	s       WatchStatus
+	faulted time.Time // a fault was told
 }
 
 // set changes the status.
@@ -39,6 +45,13 @@ func (r *report) get() WatchStatus {
 		s.LagSeconds = max(0, time.Since(s.LagSince).Seconds())
 	}
 	return s
+}
+
+// logEnd is where the source's log was last seen to end.
+func (r *report) logEnd() bdb.LSN {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.s.LogEnd
 }
 
 // tell notes an event and passes it on.
@@ -112,4 +125,54 @@ func (s *WatchStatus) remember(sample Sample) {
 		s.History = slices.Delete(s.History, 0, len(s.History)-maxHistory+1)
 	}
 	s.History = append(s.History, sample)
+}
+
+// lagging notes that there is log which is not stored.
+func (s *WatchStatus) lagging() {
+	if s.LagSince.IsZero() {
+		s.LagSince = time.Now().UTC()
+	}
+}
+
+// attempt takes in what became of a ship. Only the first failure in a row, and one of another kind, are events.
+func (r *report) attempt(err error, failing bool) {
+	if err == nil {
+		if failing {
+			since := r.get().RetryingSince
+			r.set(func(s *WatchStatus) { s.RetryingSince = time.Time{} })
+			r.tell(Event{Kind: EventRecovered, Text: fmt.Sprintf("the log is stored again, after %v", time.Since(since).Round(time.Second))})
+		}
+		return
+	}
+	kind := remote.KindOf(err)
+	r.set(func(s *WatchStatus) {
+		s.Counters.ShipFailures++
+		s.LastError, s.LastErrorAt = err.Error(), time.Now().UTC()
+		if s.RetryingSince.IsZero() {
+			s.RetryingSince = time.Now().UTC()
+		}
+		s.lagging()
+	})
+	if !failing || kind != r.kind {
+		r.tell(Event{Kind: EventRetrying, Text: "the log is not stored: " + err.Error(), Err: err})
+	}
+	r.kind = kind
+}
+
+// faultEvery is how often faults during a full backup are told.
+const faultEvery = time.Minute
+
+// fault takes in a fault that a full backup has met with, and that may pass.
+func (r *report) fault(err error) {
+	now := time.Now()
+	r.mu.Lock()
+	tell := now.Sub(r.faulted) > faultEvery
+	if tell {
+		r.faulted = now
+	}
+	r.s.LastError, r.s.LastErrorAt = err.Error(), now.UTC()
+	r.mu.Unlock()
+	if tell {
+		r.tell(Event{Kind: EventRetrying, Text: "the full backup waits: " + err.Error(), Err: err})
+	}
 }

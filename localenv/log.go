@@ -104,7 +104,8 @@ func (l *Log) Close() (err error) {
 func (l *Log) Refresh(ctx context.Context) error {
 	err := l.refresh(ctx)
 	var gap *LogGap
-	if errors.As(err, &gap) {
+	var replaced *LogReplaced
+	if errors.As(err, &gap) || errors.As(err, &replaced) {
 		// A file that is made while a directory is listed may be passed over, and the one made after it be found.
 		err = l.refresh(ctx)
 	}
@@ -138,6 +139,9 @@ func (l *Log) compare(listed []LogFile) error {
 	present := map[uint32]Stat{}
 	for _, f := range listed {
 		present[f.Number] = f.Stat
+	}
+	if n := len(l.files); n > 0 && (len(listed) == 0 || listed[len(listed)-1].Number < l.files[n-1].Number) {
+		return &LogReplaced{l.files[n-1].Number, "is gone, and no newer one is there"}
 	}
 	for i, h := range l.files {
 		stat, ok := present[h.Number]

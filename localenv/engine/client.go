@@ -135,6 +135,9 @@ func (c *Client) close() error {
 	return nil
 }
 
+// Gone is closed when the child can't be talked to any more: it died, or Close had it exit.
+func (c *Client) Gone() <-chan struct{} { return c.dead }
+
 func (c *Client) isDead() bool {
 	select {
 	case <-c.dead:
