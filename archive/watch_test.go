@@ -100,13 +100,13 @@ func (w *watched) story() string {
 // await polls until a condition on the status holds.
 func (w *watched) await(what string, ok func(archive.WatchStatus) bool) archive.WatchStatus {
 	w.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		s := w.Status()
 		if ok(s) {
 			return s
 		}
 		if time.Now().After(end) {
-			w.t.Fatalf("%s: not so after a minute: %s\n%s", what, dump(s), w.story())
+			w.t.Fatalf("%s: not so after long: %s\n%s", what, dump(s), w.story())
 		}
 	}
 }
@@ -355,7 +355,7 @@ func TestWatchFindsAnotherLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		commit(t, envtest.Open(b.home, ""), 900, envtest.BankOptions{Seed: 9})
-		finish(t, b, w, 1200)
+		finish(t, b, w, 900)
 		if len(w.heard(archive.EventChainBroken)) != 1 {
 			t.Error("no event tells that the chain is broken")
 		}
@@ -395,7 +395,7 @@ func TestWatchFindsAnotherLog(t *testing.T) {
 			t.Errorf("%s", again.story())
 		}
 		again.end()
-		b.restoresBank(6300)
+		b.restoresBank(6000)
 	})
 }
 

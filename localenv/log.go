@@ -140,9 +140,6 @@ func (l *Log) compare(listed []LogFile) error {
 	for _, f := range listed {
 		present[f.Number] = f.Stat
 	}
-	if n := len(l.files); n > 0 && (len(listed) == 0 || listed[len(listed)-1].Number < l.files[n-1].Number) {
-		return &LogReplaced{l.files[n-1].Number, "is gone, and no newer one is there"}
-	}
 	for i, h := range l.files {
 		stat, ok := present[h.Number]
 		switch {
@@ -153,6 +150,9 @@ func (l *Log) compare(listed []LogFile) error {
 		case h.removed || stat.identity() != h.Stat.identity():
 			return &LogReplaced{h.Number, "is another file than before"}
 		}
+	}
+	if n := len(l.files); n > 0 && (len(listed) == 0 || listed[len(listed)-1].Number < l.files[n-1].Number) {
+		return &LogReplaced{l.files[n-1].Number, "is gone, and no newer one is there"}
 	}
 	return nil
 }
