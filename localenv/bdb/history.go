@@ -37,6 +37,7 @@ type History struct {
 	open       map[uint32]*fileTxn // transactions that did something to files and have not ended
 	ops        []*fileOp           // every record of a file operation, in log order
 	extents    []*fileChange       // renames and removals of queues' extents
+	merges     []LSN               // records for AmendMerge
 	temporary  map[string]bool     // names under which files and placeholders were made
 	start      LSN                 // the first record added
 	unreadable bool
@@ -152,6 +153,10 @@ func (h *History) take(r *Record) (ok bool) {
 		return h.addRecycle(r)
 	case typeCreate, typeWrite, typeRename, typeRenameNoUndo, typeRemove, typeFileRemove:
 		return h.addFileOp(r)
+	case typeMerge:
+		if _, _, ok := r.emptyPageMoved(); ok {
+			h.merges = append(h.merges, r.LSN)
+		}
 	}
 	return true
 }

@@ -65,6 +65,8 @@ const (
 	AmendSkip AmendmentKind = iota
 	// AmendRedo is for __fop_file_remove: it names a nested transaction that does not exist, so that recovery can't take the rename for done.
 	AmendRedo
+	// AmendMerge is for __db_merge where it moves an empty page of 64 KiB: redo would leave the page with the number of its old place.
+	AmendMerge
 )
 
 // QueueError is a queue with extents that no recovery can follow, because it was made and renamed in one transaction.
@@ -95,7 +97,21 @@ func (h *History) Replay(needed, begun LSN) ([]*Replay, error) {
 		found = &replayState{copied: cut.at, placed: state.placed}
 		state = state.after(cut)
 	}
-	return append(stages, h.stage(state, found, LSN{})), nil
+	stages = append(stages, h.stage(state, found, LSN{}))
+	for _, p := range stages {
+		p.amendMerges(h.merges, needed)
+	}
+	return stages, nil
+}
+
+// amendMerges amends those that are redone.
+func (p *Replay) amendMerges(merges []LSN, needed LSN) {
+	for _, lsn := range merges {
+		if !lsn.Before(needed) && (p.Until.IsZero() || lsn.Before(p.Until)) {
+			p.Amendments = append(p.Amendments, Amendment{lsn, AmendMerge})
+		}
+	}
+	slices.SortFunc(p.Amendments, func(a, b Amendment) int { return a.LSN.Compare(b.LSN) })
 }
 
 // replayState is the point at which files are.

@@ -407,3 +407,34 @@ func TestHistoryWithoutPassword(t *testing.T) {
 		t.Error("a history of what can't be read")
 	}
 }
+
+// TestAmendMerge: only the moving of an empty page of 64 KiB is amended, where it is redone.
+func TestAmendMerge(t *testing.T) {
+	l := newFileLog(t)
+	merge := func(size int, whole uint32) LSN {
+		return l.log(l.begin(), typeMerge, uint32(0), uint32(3), LSN{1, 28}, uint32(5), LSN{1, 28}, make([]byte, 32), make([]byte, size), whole)
+	}
+	merge(1<<16, 1)
+	needed := l.end()
+	merge(100, 1)
+	at := merge(1<<16, 1)
+	merge(1<<16, 0)
+	stages, err := l.history().Replay(needed, needed)
+	if err != nil || !slices.Equal(stages[0].Amendments, []Amendment{{at, AmendMerge}}) {
+		t.Fatalf("%+v, %v", stages[0].Amendments, err)
+	}
+	d, err := NewLogDecoder(l.buf, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Amend(stages[0].Amendments[0], l.buf[at.Offset:]); err != nil {
+		t.Fatal(err)
+	}
+	var r Record
+	if err := d.Decode(&r, at, l.buf[at.Offset:]); err != nil {
+		t.Fatal(err)
+	}
+	if page, to, ok := r.emptyPageMoved(); !ok || to != 3 || page[pageNumberAt] != 3 {
+		t.Errorf("page %d, %t", to, ok)
+	}
+}

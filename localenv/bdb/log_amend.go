@@ -71,6 +71,11 @@ func (r *Record) amend(a Amendment) error {
 				return nil
 			}
 		}
+	case AmendMerge:
+		if page, to, ok := r.emptyPageMoved(); ok {
+			r.order.PutUint32(page[pageNumberAt:], to)
+			return nil
+		}
 	}
 	return &BadRecord{a.LSN, fmt.Sprintf("type %d can't be amended so", r.Type)}
 }
@@ -140,6 +145,27 @@ func (d *LogDecoder) Respell(lsn LSN, record []byte, spell func(string) (string,
 		copy(b, name)
 	}
 	return d.seal(record[:r.Len])
+}
+
+// pageNumberAt is where a page says which it is.
+const pageNumberAt = 8
+
+// emptyPageMoved finds the image of the page in a __db_merge record that moves an empty page of 64 KiB to another place. Where the items of a page begin is a 16-bit
+// number, zero on such a page, so that all of it counts as items, header and page number too.
+func (r *Record) emptyPageMoved() (page []byte, to uint32, ok bool) {
+	f, ok := r.fields(typeMerge)
+	if !ok {
+		return nil, 0, false
+	}
+	f.u32() // file
+	to = f.u32()
+	f.lsn()
+	f.u32() // from
+	f.lsn()
+	f.dbt() // header
+	page = f.dbt()
+	whole := f.u32() != 0
+	return page, to, f.ok() && whole && len(page) == 1<<16
 }
 
 // seal puts the decrypted body back and renews the sum.

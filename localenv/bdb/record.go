@@ -48,6 +48,7 @@ const (
 	typeWrite        = 145
 	typeRename       = 146
 	typeRelink       = 147 // the first of those that came later
+	typeMerge        = 148
 	typeRenameNoUndo = 150
 	typeHeapTrunc    = 154 // the last
 )
