@@ -35,12 +35,15 @@ type story struct {
 
 	mapped   bool                 // the record that is looked at names something below a mapped directory
 	respells map[uint32][]bdb.LSN // such records, by log file
+
+	touched *touched
 }
 
 func newStory(at place, m *manifest.Manifest) *story {
 	return &story{
 		history: bdb.NewHistory(), at: at, home: m.Home, begun: m.BegunAt, start: bdb.LSN{File: m.NeededFrom.File}, needed: m.NeededFrom,
 		dirs: map[string]bool{}, folders: map[string]bool{}, names: map[bdb.FileID][]string{}, respells: map[uint32][]bdb.LSN{},
+		touched: newTouched(m),
 	}
 }
 
@@ -75,6 +78,7 @@ func (s *story) add(r *bdb.Record) error {
 	if s.mapped {
 		s.respells[r.LSN.File] = append(s.respells[r.LSN.File], r.LSN)
 	}
+	s.touched.add(r)
 	return s.history.Add(r)
 }
 

@@ -8,40 +8,44 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
-
-	"bdbvault/manifest"
 )
 
-// The files were written past the page cache, and recovery and verification read them page by page, here and there. Reading a file ahead from
-// its beginning to its end takes a small part of the time that all its pages take at random.
+// The files were written past the page cache, and recovery reads them page by page, one after the other, as the log names them. Asked for all at once
+// and in the order in which they lie on the disk, these pages take a small part of that time.
 
-// prefetchStep is how much is asked for at a time: kernels take no more into one request.
-const prefetchStep = 1 << 20
+const (
+	// prefetchStep is how much is asked for at a time: kernels take no more into one request.
+	prefetchStep = 1 << 20
+	// prefetchGap is what is read between two pages rather than asking twice.
+	prefetchGap = 32 << 10
+)
 
-// prefetchRatio is how many times smaller than the data a log has to be for recovery to touch so few pages that it is not worth reading
-// everything.
-const prefetchRatio = 400
-
-// prefetch begins to read ahead the databases that the log names, unless that is more than memory has room for. The function returned ends
+// prefetch begins to read ahead the pages that the log changes, unless they are more than memory has room for. The function returned ends
 // it.
 func (r *restorer) prefetch(ctx context.Context) (stop func()) {
-	var list []*manifest.File
+	type file struct {
+		path  string
+		reads []stretch
+	}
+	var list []file
 	var size int64
 	for i := range r.m.Files {
-		f := &r.m.Files[i]
-		if len(r.story.names[f.FileID]) > 0 || f.PartialID {
+		f := file{path: r.lay.file(&r.m.Files[i]), reads: r.story.touched.reads(&r.m.Files[i], prefetchGap)}
+		for _, e := range f.reads {
+			size += e.length
+		}
+		if len(f.reads) > 0 {
 			list = append(list, f)
-			size += f.Size
 		}
 	}
-	if size > availableMemory()/2 || r.plan.LogBytes < size/prefetchRatio {
+	if size > availableMemory()/2 {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() {
 		for _, f := range list {
-			r.t.readAhead(ctx, r.lay.file(f), f.Size)
+			r.t.readAhead(ctx, f.path, f.reads)
 		}
 	})
 	return func() {
@@ -51,15 +55,17 @@ func (r *restorer) prefetch(ctx context.Context) (stop func()) {
 }
 
 // readAhead only makes things faster, so nothing that goes wrong in it matters.
-func (t *target) readAhead(ctx context.Context, name string, size int64) {
+func (t *target) readAhead(ctx context.Context, name string, reads []stretch) {
 	f, err := t.root.Open(name)
 	if err != nil {
 		return
 	}
-	defer f.Close()
-	for off := int64(0); off < size && ctx.Err() == nil; off += prefetchStep {
-		if err := unix.Fadvise(int(f.Fd()), off, prefetchStep, unix.FADV_WILLNEED); err != nil {
-			return
+	defer f.Close() // only read
+	for _, e := range reads {
+		for end := e.off + e.length; e.off < end && ctx.Err() == nil; e.off += prefetchStep {
+			if err := unix.Fadvise(int(f.Fd()), e.off, min(prefetchStep, end-e.off), unix.FADV_WILLNEED); err != nil {
+				return
+			}
 		}
 	}
 }
