@@ -217,13 +217,12 @@ func (r *restorer) verify(ctx context.Context, h *home) error {
 		r.result.VerifySkipped = fmt.Sprintf("%d bytes of databases are more than is verified unasked", size)
 		return nil
 	}
-	client, err := engine.Start(ctx, r.engineOptions())
+	client, err := r.engine()
 	if err != nil {
 		return err
 	}
 	r.opt.Progress.Phase(PhaseVerify, size)
-	err = r.verifyAll(ctx, client, list)
-	return errors.Join(err, client.Close())
+	return r.verifyAll(ctx, client, list)
 }
 
 // databases are what can be verified: extents and partitions are with the database that they belong to.

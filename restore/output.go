@@ -16,11 +16,15 @@ import (
 // sector is the alignment of direct writes, in the file, in memory and in length. Real devices want this or less.
 const sector = 4096
 
-// directFrom is the size of file from which writing past the page cache pays.
-const directFrom = 1 << 20
+// directFrom is the size of file from which writing past the page cache pays, directLeast that of a single write: whoever writes directly waits
+// for the disk, and for a few pages that takes longer than copying them.
+const (
+	directFrom  = 1 << 20
+	directLeast = 64 << 10
+)
 
-// output writes a file of the target. Whole sectors go past the page cache: a restored file is larger than what is worth caching, and
-// copying it twice is most of what a restore would cost. A sector is written either directly or through the cache, never both.
+// output writes a file of the target. Long rows of whole sectors go past the page cache: a restored file is larger than what is worth caching,
+// and copying it twice is most of what a restore would cost. A sector is written either directly or through the cache, never both.
 type output struct {
 	file   *os.File
 	direct *os.File // the same file; nil where the file system can't, or the file is small
@@ -100,7 +104,7 @@ func (o *output) WriteAt(p []byte, off int64) (int, error) {
 
 // split finds the part of p that can be written directly: after head bytes, body bytes long.
 func (o *output) split(p []byte, off int64) (head, body int) {
-	if o.direct == nil || o.plain.Load() || len(p) < sector {
+	if o.direct == nil || o.plain.Load() || len(p) < directLeast {
 		return 0, 0
 	}
 	head = int(-off & (sector - 1))
@@ -146,7 +150,9 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// close has what went through the cache written from now on, so that whoever syncs the file need not wait long.
 func (o *output) close() error {
+	_ = unix.SyncFileRange(int(o.file.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 	err := o.file.Close()
 	if o.direct != nil {
 		err = errors.Join(err, o.direct.Close())

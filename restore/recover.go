@@ -116,12 +116,11 @@ func (r *restorer) pass(ctx context.Context, scratch *scratch, stage *bdb.Replay
 	return r.gatherExtents(ctx)
 }
 
-func (r *restorer) runEngine(ctx context.Context, home string) (err error) {
-	client, err := engine.Start(ctx, r.engineOptions())
+func (r *restorer) runEngine(ctx context.Context, home string) error {
+	client, err := r.engine()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, client.Close()) }()
 	r.opt.Progress.Phase(PhaseRecover, 100)
 	var at atomic.Int64
 	return client.Recover(ctx, home, engine.RecoverOptions{Progress: func(percent int) {

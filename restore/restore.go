@@ -119,6 +119,7 @@ type restorer struct {
 	lay     *layout
 	t       *target
 	logs    *logs
+	child   *child // the engine's, from the log on
 	damage  damages
 	story   *story
 	speller *speller
@@ -152,7 +153,11 @@ func Restore(ctx context.Context, repo *repository.Repository, plan *Plan, opt O
 	}
 	r.logs.t, r.result.Home = r.t, r.t.dir
 	before := repo.Bucket.Stats()
-	if err := r.run(ctx); err != nil {
+	err = r.run(ctx)
+	if endErr := r.endEngine(); err == nil {
+		err = endErr
+	}
+	if err != nil {
 		return nil, err
 	}
 	after := repo.Bucket.Stats()
@@ -318,6 +323,7 @@ func (r *restorer) checkConfigFile() error {
 
 // log lays down the log and reads it.
 func (r *restorer) log(ctx context.Context) error {
+	r.startEngine(ctx)
 	r.opt.Progress.Phase(PhaseLog, r.plan.LogBytes)
 	if err := r.logs.run(ctx); err != nil {
 		return err

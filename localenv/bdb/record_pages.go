@@ -50,6 +50,7 @@ var pagesByType = map[uint32]pageFields{
 	79:  pageFourth,              // __qam_del
 	80:  pageFourth,              // __qam_add
 	83:  pageFourth,              // __qam_delext
+	84:  {0, []int{2}},           // __qam_incfirst
 	85:  {1, []int{8}},           // __qam_mvptr
 	142: pageFirst,               // __crdel_metasub
 	147: {0, []int{1, 2, 3, 6}},  // __db_relink
