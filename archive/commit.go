@@ -115,7 +115,7 @@ func (b *backup) commit(ctx context.Context) error {
 	if err := b.step("look"); err != nil {
 		return err
 	}
-	began := time.Now().UTC()
+	began := time.Now()
 	l, err := b.look(ctx)
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ func (b *backup) committed(ctx context.Context, data []byte, looked time.Time) e
 		return err
 	}
 	// Half the grace period is hours: only a run that was frozen that long by its own clock has to ask the store's.
-	if time.Since(looked) > b.repo.Info.Grace()/8 {
+	if elapsed(looked) > b.repo.Info.Grace()/8 {
 		info, err := b.repo.Bucket.Stat(ctx, manifest.ManifestKey(b.opt.Env, b.m.ID))
 		if err != nil {
 			return err

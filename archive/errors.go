@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
@@ -114,3 +115,67 @@ func (e *logCondemnedError) Error() string {
 }
 
 func (e *logCondemnedError) Unwrap() error { return e.err }
+
+// UnreadableError says that a prune can't know what a backup needs, and so deleted nothing.
+type UnreadableError struct {
+	Env    string
+	Backup manifest.BackupID
+	Err    error
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("what backup %s of %s needs is not known, so nothing was removed: %v", e.Backup, e.Env, e.Err)
+}
+
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
+// CopiedError says that a repository was copied to where it is now: its objects are younger than what refers to them.
+type CopiedError struct {
+	Env    string
+	Backup manifest.BackupID
+}
+
+func (e *CopiedError) Error() string {
+	return fmt.Sprintf("backup %s of %s is older than the objects that it was made of: the repository was copied here, and ages in it mean nothing; nothing was removed", e.Backup, e.Env)
+}
+
+// ErrNoneUsable says that no backup of an environment can be restored, so that a prune removes none of its objects.
+var ErrNoneUsable = errors.New("none of its backups can be restored as the store is; nothing was removed")
+
+// NotCondemnedError says that there is nothing to undo.
+type NotCondemnedError struct {
+	Env string
+	ID  manifest.BackupID
+	By  manifest.BackupID // ID is a backup which this prune took
+}
+
+func (e *NotCondemnedError) Error() string {
+	if e.By != "" {
+		return fmt.Sprintf("%s is a backup that prune %s took", e.ID, e.By)
+	}
+	return fmt.Sprintf("environment %s: no prune %s can be undone", e.Env, e.ID)
+}
+
+// TooLateError says that the grace period of a prune is over.
+type TooLateError struct {
+	Prune manifest.BackupID
+	Until time.Time
+}
+
+func (e *TooLateError) Error() string {
+	return fmt.Sprintf("prune %s could be undone until %s; what it condemned may be deleted by now", e.Prune, e.Until.UTC().Format(time.RFC3339))
+}
+
+// GoneError says that a backup to be held is not there.
+type GoneError struct {
+	Env    string
+	Backup manifest.BackupID
+	Pruned bool // a prune took it just then
+}
+
+func (e *GoneError) Error() string {
+	if e.Pruned {
+		return fmt.Sprintf("a prune took backup %s of %s just now", e.Backup, e.Env)
+	}
+	return fmt.Sprintf("there is no backup %s of %s", e.Backup, e.Env)
+}

@@ -8,11 +8,14 @@ type Progress interface {
 	Note(text string)               // something a person should know, and no error
 }
 
-// Phases of Backup and Ship, as Progress hears them.
+// Phases of Backup, Ship and Prune, as Progress hears them.
 const (
-	PhaseRead = "reading pages"
-	PhaseLog  = "shipping log"
-	PhaseMaps = "storing maps"
+	PhaseRead    = "reading pages"
+	PhaseLog     = "shipping log"
+	PhaseMaps    = "storing maps"
+	PhaseLook    = "taking stock"
+	PhaseCondemn = "condemning"
+	PhaseDelete  = "deleting"
 )
 
 type silent struct{}

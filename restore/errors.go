@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"bdbvault/localenv/bdb"
 	"bdbvault/manifest"
@@ -38,6 +39,44 @@ func (e *UnusableError) Error() string {
 	return fmt.Sprintf("backup %s can't be used: %v", e.Backup, e.Err)
 }
 func (e *UnusableError) Unwrap() error { return e.Err }
+
+// UnreachableError says that what a restore was to end at is not in the store, and what can be reached instead.
+type UnreachableError struct {
+	Environment string
+	Target      Target
+	Ranges      []Range // of what can be restored, oldest first; empty: not known, or nothing
+	Err         error   // why, such as *manifest.GapError; nil: it lies before or behind all that is stored
+}
+
+func (e *UnreachableError) Error() string {
+	s := fmt.Sprintf("%s of environment %s can't be reached", e.Target, e.Environment)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	for _, r := range e.Ranges {
+		s += fmt.Sprintf("; timeline %s can be restored from LSN %s to %s", r.Timeline, r.From, r.To)
+	}
+	return s
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// AmbiguousError lists the commits of several transactions that had the same id, one after the other.
+type AmbiguousError struct {
+	Txn     TxnID
+	Commits []CommitPoint // in log order, at most MaxMatches of them
+}
+
+// MaxMatches is how many commits an AmbiguousError lists.
+const MaxMatches = 20
+
+func (e *AmbiguousError) Error() string {
+	var list []string
+	for _, c := range e.Commits {
+		list = append(list, fmt.Sprintf("LSN %s of %s", c.LSN, c.Time.Format(time.RFC3339)))
+	}
+	return fmt.Sprintf("several transactions had the id %s: %s", e.Txn, strings.Join(list, ", "))
+}
 
 // LogEndError says that the log would end before something that the copied pages already hold.
 type LogEndError struct {

@@ -128,7 +128,7 @@ func (h *History) readLog(ctx context.Context, repo *repository.Repository) erro
 		return err
 	}
 	for _, t := range lines {
-		pieces, err := repo.LogPieces(ctx, h.Environment, t, 0)
+		pieces, _, err := repo.LogPieces(ctx, h.Environment, t, 0, 0)
 		if err != nil {
 			return err
 		}

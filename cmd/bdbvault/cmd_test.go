@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"bdbvault/localenv/engine"
 	"bdbvault/manifest"
 	"bdbvault/remote"
+	"bdbvault/remote/file"
 	"bdbvault/remote/repository"
 	"bdbvault/restore"
 )
@@ -197,6 +199,22 @@ func TestJudge(t *testing.T) {
 	}
 	if v := judge(context.Background(), nil); v != (verdict{}) {
 		t.Errorf("no error is %+v", v)
+	}
+}
+
+// TestHintsOfAMissingStore: a bucket has to be made by other means, a directory is made by init.
+func TestHintsOfAMissingStore(t *testing.T) {
+	d, err := file.New(filepath.Join(t.TempDir(), "none"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = repository.Open(t.Context(), remote.New(d, remote.Options{RetryFor: -1}))
+	if h := hint(err); !strings.Contains(h, "bdbvault init") || strings.Contains(h, "aws") {
+		t.Errorf("%v: %q", err, h)
+	}
+	err = &remote.Error{Op: "list", Store: "s3://b", Kind: remote.NoBucket, Err: errors.New("x")}
+	if h := hint(err); !strings.Contains(h, "aws s3 mb") || strings.Contains(h, "bdbvault init") {
+		t.Errorf("%v: %q", err, h)
 	}
 }
 

@@ -66,7 +66,7 @@ func judge(ctx context.Context, err error) verdict {
 	if err == nil {
 		return verdict{}
 	}
-	v := verdict{text: err.Error(), hint: hint(err)}
+	v := verdict{text: words(err), hint: hint(err)}
 	switch {
 	case interrupted(ctx) && errors.Is(err, context.Canceled):
 		v = verdict{code: exitInterrupted, text: "interrupted", hint: "Nothing half done was published. The same command goes on from here."}
@@ -82,6 +82,39 @@ func judge(ctx context.Context, err error) verdict {
 		v.code = exitFailed
 	}
 	return v
+}
+
+// words are what happened. Errors below cmd know no local time.
+func words(err error) string {
+	if e, ok := errors.AsType[*restore.UnreachableError](err); ok {
+		return unreachable(e)
+	}
+	if e, ok := errors.AsType[*restore.AmbiguousError](err); ok {
+		s := fmt.Sprintf("several transactions had the id %s; their commits:", e.Txn)
+		for _, c := range e.Commits {
+			s += fmt.Sprintf("\n  LSN %s of %s", c.LSN, stamp(c.Time))
+		}
+		return s
+	}
+	return err.Error()
+}
+
+func unreachable(e *restore.UnreachableError) string {
+	what := e.Target.String()
+	if !e.Target.At.IsZero() {
+		what = "the state of " + stamp(e.Target.At)
+	}
+	s := fmt.Sprintf("%s of %s can't be reached", what, e.Environment)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	if len(e.Ranges) > 0 {
+		s += "; what can be restored:"
+	}
+	for _, r := range e.Ranges {
+		s += fmt.Sprintf("\n  timeline %s from %s to %s", r.Timeline, moment(r.From, r.FromTime), moment(r.To, r.ToTime))
+	}
+	return s
 }
 
 func isDamage(err error) bool {
@@ -103,6 +136,8 @@ func hint(err error) string {
 		return "Nothing was changed. Just use it, or choose another prefix or directory."
 	case errors.Is(err, engine.ErrPassword), errors.Is(err, bdb.ErrPassword), errors.Is(err, restore.ErrPassword):
 		return "Give the environment's password by --password-file FILE or " + passwordVariable + "; leave it out if the environment is not encrypted."
+	case is[*restore.UnreachableError](err):
+		return "Without --at, --lsn and --before-txn a restore goes as far as it can. bdbvault list shows all backups and their log."
 	case is[*archive.OtherEnvironmentError](err):
 		return "Choose another name with --env NAME. If this environment has taken the old one's place for good, begin afresh beside its backups: --new-environment"
 	case errors.Is(err, archive.ErrNoBackup):
@@ -160,6 +195,8 @@ func isNotEmpty(err error) bool {
 
 func restoreHint(err error) string {
 	switch {
+	case is[*restore.AmbiguousError](err):
+		return "Ids come again after every recovery of the environment. Choose one with --lsn, or search only behind a backup with --backup ID."
 	case errors.Is(err, restore.ErrEnvironment):
 		return "Name one with --env NAME; bdbvault list shows all."
 	case errors.Is(err, restore.ErrNoBackup):
@@ -211,7 +248,7 @@ func engineHint(err error) string {
 
 // storeHints say what to do about a fault of the store.
 var storeHints = map[remote.Kind]string{
-	remote.NoBucket:    "Make the bucket first (aws s3 mb s3://BUCKET), or mount the directory; check the name, --endpoint and --region. A new repository in a directory: bdbvault init",
+	remote.NoBucket:    "Make the bucket first (aws s3 mb s3://BUCKET); check the name, --endpoint and --region.",
 	remote.Auth:        "Check the keys: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile; and that they belong to this --endpoint.",
 	remote.Expired:     "Get new credentials (aws sso login, or a new AWS_SESSION_TOKEN).",
 	remote.Denied:      "The keys are known but may not do this. Backup needs to get, put and list below the prefix, restore to get and list.",
@@ -229,10 +266,14 @@ var storeHints = map[remote.Kind]string{
 }
 
 func storeHint(err error) string {
-	if e, ok := errors.AsType[*remote.Error](err); ok {
-		return storeHints[e.Kind]
+	e, ok := errors.AsType[*remote.Error](err)
+	switch {
+	case !ok:
+		return ""
+	case e.Kind == remote.NoBucket && (errors.Is(e, fs.ErrNotExist) || errors.Is(e, syscall.ENOTDIR)):
+		return "Check the path, and that the file system is mounted. A new repository: bdbvault init"
 	}
-	return ""
+	return storeHints[e.Kind]
 }
 
 func localHint(err error) string {

@@ -51,6 +51,7 @@ const (
 	inEnvironment = "Environment"
 	inEngine      = "Engine"
 	inOutput      = "Output"
+	inTarget      = "Target"
 )
 
 // variables are the environment variables of a flag: its own, then those of others that say the same.
@@ -146,8 +147,11 @@ func (p *program) commands() []*cli.Command {
 			Flags: join([]cli.Flag{envFlag("show only environment `NAME`")}, repositoryFlags(), outputFlags())},
 		{Name: "show", Usage: "show everything about one backup", ArgsUsage: "ID", Action: p.answer(show, "ID"),
 			Flags: join([]cli.Flag{envFlag("`NAME` of the backup's environment (default: look in all)")}, repositoryFlags(), outputFlags())},
+		{Name: "plan", Usage: "show what a restore would do; touches nothing", Action: p.answer(planRestore),
+			Flags: join(targetFlags(), []cli.Flag{envFlag("`NAME` of the environment (default: the only one there is)"), stateFlag()},
+				passwordFlags(), repositoryFlags(), outputFlags())},
 		{Name: "restore", Usage: "bring an environment back, recovered and checked", Action: p.deed(restoreHome),
-			Flags: join(restoreFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
+			Flags: join(restoreFlags(), targetFlags(), []cli.Flag{stateFlag()}, passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
 		{Name: "version", Usage: "print versions", Action: p.answer(showVersion), Flags: join(engineFlags(), outputFlags())},
 	}
 }
@@ -173,7 +177,6 @@ func restoreFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: flagMapDir, Category: inEnvironment, EnvVars: variables(flagMapDir),
 			Usage: "`OLD=NEW`: what the environment named by the absolute path OLD, or below it, goes to NEW; may be given more than once"},
 		envFlag("`NAME` of the environment (default: the only one there is)"),
-		stringFlag(inEnvironment, flagBackup, "`ID` of the backup to begin with (default: latest, the newest that can be used)"),
 		&cli.StringFlag{Name: flagVerify, Category: inEngine, Value: restore.VerifyAuto, EnvVars: variables(flagVerify),
 			Usage: "`WHEN` to verify the structure of every restored database: always, never or auto (up to a size)"},
 	}

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"bdbvault/manifest"
+	"bdbvault/remote/repository"
 	"bdbvault/restore"
 )
 
@@ -25,11 +25,9 @@ func restoreHome(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	var target restore.Target
-	if id := c.String(flagBackup); id != "" && id != latest {
-		if target.Backup, err = manifest.ParseBackupID(id); err != nil {
-			return nil, usageError{err}
-		}
+	target, err := c.target(opt.Engine.Password)
+	if err != nil {
+		return nil, err
 	}
 	repo, err := c.openRepository(ctx)
 	if err != nil {
@@ -44,7 +42,21 @@ func restoreHome(ctx context.Context, c *call) (result, error) {
 	if res == nil {
 		return nil, err
 	}
+	if err == nil {
+		c.record(repo, res)
+	}
 	return restoreReport{res}, err
+}
+
+// record keeps what the restore took, for plan to tell how long the next one may. The restore is done, whatever comes of that.
+func (c *call) record(repo *repository.Repository, res *restore.Result) {
+	dir, err := c.stateDir()
+	if err == nil {
+		err = restore.RecordRates(dir, repo.Info.ID, res)
+	}
+	if err != nil {
+		c.progress.Note("how long it took could not be recorded: " + err.Error())
+	}
 }
 
 func (c *call) restoreOptions(to string) (restore.Options, error) {

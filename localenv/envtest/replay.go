@@ -2,6 +2,7 @@ package envtest
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -41,41 +42,45 @@ func ReadLogMarks(logDir, password string) (LogMarks, error) {
 // the last checkpoint to the end. So the log grows in stages, each ending just before a rename or a checkpoint, with ordinary recovery
 // after each. No stage has more than one checkpoint's worth of log to redo, and none begins before what the stage before it left.
 func Replay(home, password, to string, until bdb.LSN) error {
-	r, err := newReplay(home, password, to, until)
-	if err != nil {
-		return fmt.Errorf("replay the log of %s: %w", home, err)
-	}
-	defer os.RemoveAll(r.kept)
-	if err := r.run(); err != nil {
-		return fmt.Errorf("replay the log of %s: %w", home, err)
-	}
-	return nil
+	r := NewReplayer(home, password, to)
+	defer r.Close()
+	return r.Until(until)
 }
 
-type replay struct {
+// Replayer is a Replay that goes on from where it got to.
+type Replayer struct {
+	home     string
 	password string
 	to       string   // the home that is made
-	logDir   string   // its log directory
+	logDir   string   // of both, relative to them
 	kept     string   // a directory with the whole log up to the end
 	names    []string // of the log files in it
 	until    bdb.LSN
+	done     bdb.LSN // replayed up to here
 }
 
-func newReplay(home, password, to string, until bdb.LSN) (*replay, error) {
-	dir := configured(home, "set_lg_dir")
-	r := &replay{password: password, to: to, logDir: filepath.Join(to, dir), until: until}
-	if filepath.IsAbs(dir) {
-		return nil, fmt.Errorf("the log directory %s is absolute", dir)
+// NewReplayer begins in a directory that is new or empty. The caller closes it.
+func NewReplayer(home, password, to string) *Replayer {
+	return &Replayer{home: home, password: password, to: to, logDir: configured(home, "set_lg_dir")}
+}
+
+// Close removes what is no longer needed, and leaves the rebuilt environment.
+func (r *Replayer) Close() error { return os.RemoveAll(r.kept) }
+
+// Until goes on up to an LSN, not before the last one. After an error it is of no further use.
+func (r *Replayer) Until(until bdb.LSN) error {
+	r.until = until
+	if until.IsZero() {
+		r.until = bdb.LSN{File: 1<<32 - 1}
 	}
-	if err := copyFolders(home, to); err != nil {
-		return nil, err
+	err := r.keep()
+	if err == nil {
+		err = r.run()
 	}
-	kept, err := os.MkdirTemp("", "dbworkload-replay-*")
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("replay the log of %s: %w", r.home, err)
 	}
-	r.kept = kept
-	return r, r.keep(filepath.Join(home, dir))
+	return nil
 }
 
 // configured is the last value that DB_CONFIG gives a name.
@@ -108,40 +113,33 @@ func copyFolders(home, to string) error {
 	})
 }
 
-// keep takes a copy of the log, cut at the end.
-func (r *replay) keep(from string) error {
-	paths, err := filepath.Glob(filepath.Join(from, "log.??????????"))
+// keep takes a copy of the log, cut at the end. What it has of it already stays, but for the file in which the last one ended.
+func (r *Replayer) keep() (err error) {
+	if filepath.IsAbs(r.logDir) {
+		return fmt.Errorf("the log directory %s is absolute", r.logDir)
+	}
+	if err := copyFolders(r.home, r.to); err != nil {
+		return err
+	}
+	if r.kept == "" {
+		if r.kept, err = os.MkdirTemp("", "dbworkload-replay-*"); err != nil {
+			return err
+		}
+	}
+	paths, err := filepath.Glob(filepath.Join(r.home, r.logDir, "log.??????????"))
 	if err != nil {
 		return err
 	}
+	r.names = nil
 	for _, p := range paths {
 		r.names = append(r.names, filepath.Base(p))
 	}
 	if len(r.names) == 0 || r.names[0] != logName(1) {
-		return fmt.Errorf("the log in %s does not begin with %s", from, logName(1))
+		return fmt.Errorf("the log in %s does not begin with %s", r.home, logName(1))
 	}
-	if r.until.IsZero() {
-		r.until = bdb.LSN{File: 1<<32 - 1}
-	}
-	return r.lay(from, r.kept, 1, r.until)
-}
-
-func logName(n uint32) string { return fmt.Sprintf("log.%010d", n) }
-
-// lay puts the log from one file up to an LSN from a directory into another, instead of what is there.
-func (r *replay) lay(from, to string, first uint32, end bdb.LSN) error {
 	for _, name := range r.names {
-		if err := os.RemoveAll(filepath.Join(to, name)); err != nil {
-			return err
-		}
-		if name < logName(first) || name > logName(end.File) || name == logName(end.File) && end.Offset == 0 {
-			continue
-		}
-		if err := copyFile(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
-			return err
-		}
-		if name == logName(end.File) {
-			if err := os.Truncate(filepath.Join(to, name), int64(end.Offset)); err != nil {
+		if name >= logName(r.done.File) {
+			if err := r.layFile(filepath.Join(r.home, r.logDir), r.kept, name, 1, r.until); err != nil {
 				return err
 			}
 		}
@@ -149,7 +147,35 @@ func (r *replay) lay(from, to string, first uint32, end bdb.LSN) error {
 	return nil
 }
 
-func (r *replay) run() error {
+func logName(n uint32) string { return fmt.Sprintf("log.%010d", n) }
+
+// lay puts the log from one file up to an LSN from a directory into another, instead of what is there.
+func (r *Replayer) lay(from, to string, first uint32, end bdb.LSN) error {
+	for _, name := range r.names {
+		if err := r.layFile(from, to, name, first, end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Replayer) layFile(from, to, name string, first uint32, end bdb.LSN) error {
+	if err := os.RemoveAll(filepath.Join(to, name)); err != nil {
+		return err
+	}
+	if name < logName(first) || name > logName(end.File) || name == logName(end.File) && end.Offset == 0 {
+		return nil
+	}
+	if err := copyFile(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+		return err
+	}
+	if name != logName(end.File) {
+		return nil
+	}
+	return os.Truncate(filepath.Join(to, name), int64(end.Offset))
+}
+
+func (r *Replayer) run() error {
 	marks, err := ReadLogMarks(r.kept, r.password)
 	if err != nil {
 		return err
@@ -163,9 +189,13 @@ func (r *replay) run() error {
 	}
 	slices.SortFunc(ends, bdb.LSN.Compare)
 	for _, end := range slices.Compact(ends) {
+		if !r.done.Before(end) {
+			continue
+		}
 		if err := r.stage(end, firstFile(marks.Checkpoints, end)); err != nil {
 			return fmt.Errorf("up to %v: %w", end, err)
 		}
+		r.done = end
 	}
 	return nil
 }
@@ -181,9 +211,41 @@ func firstFile(checkpoints []LogCheckpoint, end bdb.LSN) uint32 {
 	return first
 }
 
-func (r *replay) stage(end bdb.LSN, first uint32) error {
-	if err := r.lay(r.kept, r.logDir, first, end); err != nil {
+func (r *Replayer) stage(end bdb.LSN, first uint32) error {
+	if err := r.lay(r.kept, filepath.Join(r.to, r.logDir), first, end); err != nil {
+		return err
+	}
+	if err := filepath.WalkDir(r.to, extendHeap); err != nil {
 		return err
 	}
 	return RecoverApart(r.to, r.password)
+}
+
+// extendHeap gives a heap the pages that it ought to have. Where a stage ends within the truncation of a heap, recovery leaves a file that is shorter than
+// its metadata page says, and the next one misses the pages (__heap_pg_alloc_recover) or can't truncate it again (__memp_ftruncate).
+func extendHeap(path string, e fs.DirEntry, err error) error {
+	if err != nil || !e.Type().IsRegular() || strings.HasPrefix(e.Name(), "log.") {
+		return err
+	}
+	first := make([]byte, 512)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := io.ReadFull(f, first); err != nil {
+		return nil // no database
+	}
+	meta, err := bdb.ParseMeta(first, nil)
+	if err != nil || meta.Kind != bdb.KindHeap {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if end := int64(max(meta.LastPage, 1)+1) * int64(meta.PageSize); info.Size() < end {
+		return f.Truncate(end)
+	}
+	return nil
 }

@@ -77,22 +77,29 @@ func (r *Repository) FollowBackup(ctx context.Context, m *manifest.Manifest, sto
 	return piece, err
 }
 
-// LogPieces finds all unbroken pieces of a timeline's log from log file first on (0: all).
-func (r *Repository) LogPieces(ctx context.Context, env string, t manifest.Timeline, first uint32) ([]*LogPiece, error) {
-	w := &logWalk{r: r, ctx: ctx, env: env, timeline: t}
+// LogPieces finds the unbroken pieces of a timeline's log from log file first on (0: all), with at most so many requests (0: no limit). whole: there are no others.
+func (r *Repository) LogPieces(ctx context.Context, env string, t manifest.Timeline, first uint32, most int) (pieces []*LogPiece, whole bool, err error) {
+	w := &logWalk{r: r, ctx: ctx, env: env, timeline: t, most: most}
 	w.page = listing{more: true, last: manifest.SegmentName{Timeline: t, File: first}.Key(env)}
-	var pieces []*LogPiece
 	for {
 		s, err := w.peek()
 		if s == nil || err != nil {
-			return pieces, err
+			return pieces, err == nil, bounded(err)
 		}
 		w.begin(bdb.LSN{File: s.File, Offset: s.Start})
-		if err := w.run(); err != nil {
-			return pieces, err
+		err = w.run()
+		if pieces = append(pieces, w.piece); err != nil {
+			return pieces, false, bounded(err)
 		}
-		pieces = append(pieces, w.piece)
 	}
+}
+
+// bounded forgives that there were enough requests.
+func bounded(err error) error {
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
 }
 
 // NewestLog is where the stored log of a timeline ends, whatever gaps there are before. known is any segment of it. The number of requests grows with the
@@ -117,7 +124,7 @@ func (r *Repository) NewestLog(ctx context.Context, env string, t manifest.Timel
 			there, step = uint64(s.File), min(2*step, math.MaxUint32)
 		}
 	}
-	pieces, err := r.LogPieces(ctx, env, t, uint32(there))
+	pieces, _, err := r.LogPieces(ctx, env, t, uint32(there), 0)
 	if err != nil || len(pieces) == 0 {
 		return bdb.LSN{File: known.File, Offset: known.End}, err
 	}
@@ -179,6 +186,7 @@ type logWalk struct {
 	env      string
 	timeline manifest.Timeline
 	stop     func(Segment) bool
+	most     int // requests; 0: no limit
 
 	piece   *LogPiece
 	file    uint32
@@ -187,8 +195,9 @@ type logWalk struct {
 	best    *Segment
 	skipped []span // of segments of that file that were jumped over
 
-	page listing
-	at   int // in its segments
+	page  listing
+	at    int // in its segments
+	lists int // requests so far
 }
 
 // span are the segments of one file that begin from one offset on and before another.
@@ -259,13 +268,20 @@ func (w *logWalk) peek() (*Segment, error) {
 			return nil, nil
 		}
 		after := max(w.page.last, w.jump())
-		page, err := w.r.list(w.ctx, w.env, w.timeline, after)
+		page, err := w.list(after)
 		if err != nil {
 			return nil, err
 		}
 		w.page, w.at = page, 0
 	}
 	return &w.page.segments[w.at], nil
+}
+
+func (w *logWalk) list(after string) (listing, error) {
+	if w.lists++; w.most > 0 && w.lists > w.most {
+		return listing{}, errEnough
+	}
+	return w.r.list(w.ctx, w.env, w.timeline, after)
 }
 
 // jump is the key behind which everything lies that can carry the log on.
@@ -292,7 +308,7 @@ func (w *logWalk) lookBack(more bool) (found bool, err error) {
 			if lists == lookBackLists && !more {
 				return false, nil
 			}
-			if page, err = w.r.list(w.ctx, w.env, w.timeline, page.last); err != nil {
+			if page, err = w.list(page.last); err != nil {
 				return false, err
 			}
 			for _, c := range page.segments {

@@ -198,12 +198,12 @@ func gapSeen(t *testing.T, repo *repository.Repository, p *repository.LogPiece, 
 func TestLogPieces(t *testing.T) {
 	list := slices.Concat(merged(3, 10, 1, true), merged(4, 5, 1, true), merged(6, 8, 1, false)[2:], merged(8, 3, 1, false))
 	repo, _ := stored(list)
-	pieces, err := repo.LogPieces(t.Context(), "mail", line, 0)
+	pieces, whole, err := repo.LogPieces(t.Context(), "mail", line, 0, 0)
 	var got []string
 	for _, p := range pieces {
 		got = append(got, fmt.Sprintf("%s-%s", p.Start, p.End()))
 	}
-	if want := []string{"3/0-4/501", "6/200-6/800", "8/0-8/300"}; err != nil || !slices.Equal(got, want) {
+	if want := []string{"3/0-4/501", "6/200-6/800", "8/0-8/300"}; err != nil || !whole || !slices.Equal(got, want) {
 		t.Errorf("%v %v, want %v", got, err, want)
 	}
 	lines, err := repo.Timelines(t.Context(), "mail")

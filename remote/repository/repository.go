@@ -145,18 +145,35 @@ func (r *Repository) Manifest(ctx context.Context, env string, s Stored) (*manif
 	return r.CheckManifest(env, s, data)
 }
 
+// AnyManifest is Manifest, but loads void ones too. They are no backups.
+func (r *Repository) AnyManifest(ctx context.Context, env string, s Stored) (*manifest.Manifest, error) {
+	data, err := r.Bucket.Get(ctx, manifest.ManifestKey(env, s.ID), maxManifest)
+	if err != nil {
+		return nil, err
+	}
+	return decodeNamed(env, s.ID, data)
+}
+
 // CheckManifest decodes the bytes of a stored manifest and checks that it is the one named.
 func (r *Repository) CheckManifest(env string, s Stored, data []byte) (*manifest.Manifest, error) {
-	key := manifest.ManifestKey(env, s.ID)
+	m, err := decodeNamed(env, s.ID, data)
+	if err != nil {
+		return nil, err
+	}
+	if m.Void(s.Stored, r.Info.Grace()) {
+		return nil, &VoidError{ID: m.ID}
+	}
+	return m, nil
+}
+
+func decodeNamed(env string, id manifest.BackupID, data []byte) (*manifest.Manifest, error) {
+	key := manifest.ManifestKey(env, id)
 	m, err := manifest.DecodeManifest(data)
 	if err != nil {
 		return nil, fmt.Errorf("object %s: %w", key, err)
 	}
-	if m.ID != s.ID || m.Environment != env {
+	if m.ID != id || m.Environment != env {
 		return nil, fmt.Errorf("object %s: it is the manifest of backup %s of %s: %w", key, m.ID, m.Environment, manifest.ErrDamaged)
-	}
-	if m.Void(s.Stored, r.Info.Grace()) {
-		return nil, &VoidError{ID: m.ID}
 	}
 	return m, nil
 }

@@ -28,25 +28,33 @@ type churnShape struct {
 	churn  []envtest.ChurnOptions
 	blind  bool // backup and ship don't have the password
 	replay bool // the log is kept from its first record on, and the engine can replay it
+
+	backups int  // that one environment sees; 0: backupsPerHome
+	torture bool // only with BDBVAULT_TORTURE
 }
 
 // TestChurn backs up environments in which databases of all kinds are created, filled, truncated, compacted, renamed and removed at every stage of
 // the backup, by transactions that commit, abort, or are still open when it ends. Each backup is restored twice:
 //
-//   - to its own consistent-at, where it must equal what the engine makes of the whole log from its first record on, and of nothing else (one
-//     of each environment's backups, as that takes long);
+//   - to its own consistent-at, where it must equal what the engine makes of the whole log from its first record on, and of nothing else (by
+//     default, one of each environment's backups, as that takes long);
 //   - rolled forward, often over later backups, to a moment at which the source stands still, where it must equal the source.
 //
 // What db5.3_recover -c makes of the same files and log is counted, to show that the workload is as bad as it is meant to be.
 func TestChurn(t *testing.T) {
 	for name, shape := range churnShapes() {
-		if name == "extents" && torture() == 1 {
-			continue // the engine's own recovery of queues with extents crashes now and then
+		if shape.torture && torture() == 1 {
+			continue
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			count := &tally{}
-			for _, seed := range seeds(t, torture()) {
+			runs := torture()
+			if shape.backups > 0 {
+				runs = min(runs, 2)
+			}
+			for _, seed := range seeds(t, runs) {
+				t.Logf("BDBVAULT_SEED=%d", seed)
 				t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { churn(t, shape, seed, count) })
 			}
 			t.Log(count)
@@ -75,11 +83,15 @@ func churnShapes() map[string]churnShape {
 		"logs remove themselves": {churn: busy, spec: envtest.Spec{
 			LogFileSize: 100 << 10, LogFlags: []string{"db_log_auto_remove"}, DataDirs: []string{"data1"}, LogDir: "logs",
 		}},
-		"extents": {churn: []envtest.ChurnOptions{{Without: queues}}},
+		"long": {replay: true, torture: true, backups: 50, churn: two, spec: envtest.Spec{
+			DataDirs: []string{"data1", "data2"}, LogDir: "logs", LogFileSize: 1 << 20,
+		}},
+		// The engine's own recovery of queues with extents crashes now and then.
+		"extents": {torture: true, churn: []envtest.ChurnOptions{{Without: queues}}},
 	}
 }
 
-// backupsPerHome is how many backups each environment sees: enough to have parents, few enough to replay its log.
+// backupsPerHome is how many backups an environment sees: enough to have parents.
 const backupsPerHome = 2
 
 // password is that of encrypted environments.
@@ -102,11 +114,11 @@ func seeds(t *testing.T, n int) (list []uint64) {
 }
 
 // tally counts restores.
-type tally struct{ backups, pages, reread, restores, compared, wrong, failed int }
+type tally struct{ backups, pages, reread, restores, compared, replayed, wrong, failed int }
 
 func (c *tally) String() string {
-	return fmt.Sprintf("%d backups (%d pages, %d read again), %d restores, %d equal to the truth; db5.3_recover -c got %d of these wrong and failed with %d",
-		c.backups, c.pages, c.reread, c.restores, c.compared, c.wrong, c.failed)
+	return fmt.Sprintf("%d backups (%d pages, %d read again), %d restores, %d equal to the truth, %d of them to the replay; db5.3_recover -c got %d of these wrong and failed with %d",
+		c.backups, c.pages, c.reread, c.restores, c.compared, c.replayed, c.wrong, c.failed)
 }
 
 // add counts a restore that is right, and what the stock recovery makes of it.
@@ -131,28 +143,34 @@ type churned struct {
 	loads  []*envtest.Workload
 	random *rand.Rand
 	count  *tally
+	replay *envtest.Replayer // nil: none, or it has failed
+	truth  string            // what it makes
 }
 
 func churn(t *testing.T, shape churnShape, seed uint64, count *tally) {
 	c := startChurn(t, shape, seed)
 	c.count = count
-	replay, oldest := c.random.IntN(backupsPerHome), manifest.BackupID("")
-	for i := range backupsPerHome {
+	defer c.endReplay()
+	backups := cmp.Or(shape.backups, backupsPerHome)
+	replay := c.random.IntN(backups)
+	var list []manifest.BackupID // since the log may last have had a gap
+	for i := range backups {
 		c.mustStep(20)
 		m := c.disturbed().Manifest
 		count.backups++
 		count.pages += int(m.Pages.Read)
 		count.reread += int(m.Pages.Reread)
 		var truth envtest.Contents
-		if shape.replay && i == replay {
+		if i == replay || torture() > 1 {
 			truth = c.replayed(m.ConsistentAt)
 		}
 		c.compare(restore.Target{Backup: m.ID, LSN: m.ConsistentAt}, truth)
-		if oldest == "" || c.removesLog() { // whose log may have a gap before the next backup
-			oldest = m.ID
+		if c.removesLog() {
+			list = nil
 		}
+		list = append(list, m.ID)
 		c.mustStep(20)
-		c.rollForward(oldest)
+		c.rollForward(list[c.random.IntN(len(list))])
 	}
 }
 
@@ -174,6 +192,10 @@ func startChurn(t *testing.T, shape churnShape, seed uint64) *churned {
 		o.Seed, o.Rate, o.Rows = seed+uint64(i), 60, 30
 		o.Checkpoint = cmp.Or(o.Checkpoint, 100*time.Millisecond)
 		c.loads = append(c.loads, envtest.StartChurn(t, env, o))
+	}
+	if shape.replay {
+		c.truth = filepath.Join(t.TempDir(), "replay")
+		c.replay = envtest.NewReplayer(env.Home, env.Password, c.truth)
 	}
 	return c
 }
@@ -243,18 +265,31 @@ func (c *churned) disturbed() *archive.BackupResult {
 	return res
 }
 
-// replayed is what the engine makes of nothing but the source's log up to an LSN.
+// replayed is what the engine makes of nothing but the source's log up to an LSN; nil if it makes nothing of it.
 func (c *churned) replayed(until bdb.LSN) envtest.Contents {
 	c.t.Helper()
-	to := filepath.Join(c.t.TempDir(), "replay")
-	replay := func() error { return envtest.Replay(c.home, c.shape.spec.Password, to, until) }
+	if c.replay == nil {
+		return nil
+	}
+	replay := func() error { return c.replay.Until(until) }
 	if err := c.still((*envtest.Workload).Freeze, replay); envtest.Crashed(err) {
-		c.t.Logf("the engine's own replay of the whole log crashed, so this restore has nothing to be compared with: %v", err)
+		c.t.Logf("the engine's own replay of the whole log crashed, so restores have nothing to be compared with from here on: %v", err)
+		c.endReplay()
 		return nil
 	} else if err != nil {
 		c.t.Fatal(err)
 	}
-	return c.contents(to)
+	c.count.replayed++
+	return c.contents(c.truth)
+}
+
+func (c *churned) endReplay() {
+	if c.replay != nil {
+		if err := c.replay.Close(); err != nil {
+			c.t.Error(err)
+		}
+	}
+	c.replay = nil
 }
 
 // rollForward lets the workloads pause, ships what they did, and restores the backup to the end.

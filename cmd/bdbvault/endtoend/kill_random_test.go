@@ -13,6 +13,9 @@ import (
 	"bdbvault/archive"
 	"bdbvault/localenv/bdb"
 	"bdbvault/manifest"
+	"bdbvault/remote"
+	"bdbvault/remote/remotetest"
+	"bdbvault/remote/repository"
 	"bdbvault/restore"
 )
 
@@ -24,6 +27,36 @@ func TestKilledAtRandom(t *testing.T) {
 			s := newSiege(t)
 			(&raid{siege: s, random: rand.New(rand.NewPCG(seed, 0)), typical: map[string]time.Duration{}}).run(10)
 		})
+	}
+}
+
+// TestKilledAtRandomOnS3 does the same with the repository in a bucket of MinIO: what is on its way there when its sender dies is as good as never sent.
+func TestKilledAtRandomOnS3(t *testing.T) {
+	for _, seed := range seeds(t, torture()) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			s := newSiege(t)
+			s.toBucket(remotetest.MinIO(t))
+			(&raid{siege: s, random: rand.New(rand.NewPCG(seed, 0)), typical: map[string]time.Duration{}}).run(5)
+			if list := s.list(); !slices.Equal(list, s.backups()) {
+				t.Errorf("list shows %s", list)
+			}
+		})
+	}
+}
+
+// toBucket gives the siege a repository in a new bucket instead of a directory.
+func (s *siege) toBucket(server *remotetest.Server) {
+	s.t.Helper()
+	s.t.Setenv("AWS_ACCESS_KEY_ID", server.AccessKey)
+	s.t.Setenv("AWS_SECRET_ACCESS_KEY", server.SecretKey)
+	s.t.Setenv("AWS_REGION", server.Region)
+	s.store = store{Endpoint: server.Endpoint, Bucket: server.NewBucket()}
+	drv, err := s.store.driver(s.t.Context())
+	if err == nil {
+		s.repo, err = repository.Init(s.t.Context(), remote.New(drv, remote.Options{}), "test")
+	}
+	if err != nil {
+		s.t.Fatal(err)
 	}
 }
 

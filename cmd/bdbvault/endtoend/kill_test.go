@@ -18,7 +18,6 @@ import (
 	"bdbvault/localenv/envtest"
 	"bdbvault/manifest"
 	"bdbvault/remote"
-	"bdbvault/remote/file"
 	"bdbvault/remote/remotetest"
 	"bdbvault/remote/repository"
 	"bdbvault/restore"
@@ -27,10 +26,11 @@ import (
 // siege is a live environment whose backups, ships and restores are killed, and what is known of its repository.
 type siege struct {
 	*vault
-	env  *envtest.Environment
-	load *envtest.Workload
-	temp string                     // where killed runs would leave temporary files
-	good map[manifest.BackupID]bool // listed, and all that they name was found
+	store store
+	env   *envtest.Environment
+	load  *envtest.Workload
+	temp  string                     // where killed runs would leave temporary files
+	good  map[manifest.BackupID]bool // listed, and all that they name was found
 
 	calm, checkpoints []time.Duration // how long a checkpoint takes: before the first kill, and after each
 }
@@ -44,6 +44,7 @@ func newSiege(t *testing.T, databases ...envtest.Database) *siege {
 		Databases: databases, Bank: &envtest.Bank{},
 	})
 	s.vault = newVault(t, home)
+	s.store.Dir = s.dir
 	s.load = envtest.StartBank(t, s.env, envtest.BankOptions{Processes: 3, Rate: 1500, Checkpoint: 200 * time.Millisecond})
 	for range 20 {
 		s.calm = append(s.calm, s.checkpoint())
@@ -81,7 +82,7 @@ func (s *siege) checkpoint() time.Duration {
 }
 
 func (s *siege) errand(e errand) errand {
-	e.Home, e.Repository, e.State, e.Temp = s.home, s.dir, s.state, s.temp
+	e.Home, e.Store, e.State, e.Temp = s.home, s.store, s.state, s.temp
 	return e
 }
 
@@ -115,7 +116,7 @@ func (s *siege) unharmed(r *running) {
 // reopen opens the repository as a new process would, and records what is done with it.
 func (s *siege) reopen() *remotetest.Recorder {
 	s.t.Helper()
-	drv, err := file.New(s.dir)
+	drv, err := s.store.driver(s.t.Context())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -238,7 +239,11 @@ func (s *siege) list() (ids []manifest.BackupID) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	out, err := exec.Command(path, "list", "--json", "-r", "file://"+s.dir).Output()
+	cmd := exec.Command(path, "list", "--json", "-r", s.store.location())
+	if s.store.Endpoint != "" {
+		cmd.Args = append(cmd.Args, "--endpoint", s.store.Endpoint)
+	}
+	out, err := cmd.Output()
 	var is struct {
 		Environments []struct {
 			Backups []struct {

@@ -21,7 +21,9 @@ import (
 	"bdbvault/localenv/engine"
 	"bdbvault/manifest"
 	"bdbvault/remote"
+	"bdbvault/remote/awsconf"
 	"bdbvault/remote/file"
+	"bdbvault/remote/minio"
 	"bdbvault/remote/repository"
 	"bdbvault/restore"
 )
@@ -47,11 +49,11 @@ const (
 
 // errand is what another process is told to do, and at which point of it to kill itself or its engine.
 type errand struct {
-	Do         string
-	Home       string
-	Repository string // a directory
-	State      string
-	Temp       string // for temporary files
+	Do    string
+	Home  string
+	Store store
+	State string
+	Temp  string // for temporary files
 
 	BulkSafe   string // of a backup
 	Checkpoint bool
@@ -64,6 +66,27 @@ type errand struct {
 	Point  string // "": nobody is killed
 	Nth    int    // 1: when the point is reached for the first time
 	Victim string
+}
+
+// store is where a repository is: a directory, or a bucket, whose keys are in the environment.
+type store struct {
+	Dir              string
+	Endpoint, Bucket string
+}
+
+func (s store) driver(ctx context.Context) (remote.Driver, error) {
+	if s.Bucket == "" {
+		return file.New(s.Dir)
+	}
+	return minio.New(ctx, awsconf.Config{Endpoint: s.Endpoint, Bucket: s.Bucket})
+}
+
+// location is what -r takes.
+func (s store) location() string {
+	if s.Bucket == "" {
+		return "file://" + s.Dir
+	}
+	return "s3://" + s.Bucket
 }
 
 // outcome is what a process that was not killed says in the end.
@@ -105,7 +128,7 @@ type watch struct {
 }
 
 func (w *watch) run(ctx context.Context) error {
-	drv, err := file.New(w.Repository)
+	drv, err := w.Store.driver(ctx)
 	if err != nil {
 		return err
 	}

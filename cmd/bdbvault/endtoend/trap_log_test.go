@@ -190,3 +190,39 @@ func TestEmptyPageMoved(t *testing.T) {
 		t.Logf("db5.3_recover -c of a plain copy: %v", err)
 	}
 }
+
+// TestHeapTruncatedInVain: no recovery of libdb gets past a heap that was truncated, truncated again by a transaction that was aborted, and truncated
+// once more, be it the application's own after a crash. The restore says so; a later backup has it behind itself.
+func TestHeapTruncatedInVain(t *testing.T) {
+	m := set(t, envtest.Spec{}, "", trap{name: "in vain", files: []envtest.Database{{File: "a", Method: "heap", Records: 600}}})
+	s := m.steps[0]
+	s.open("a")
+	s.Checkpoint()
+	first := m.mustBackup(archive.BackupOptions{}).Manifest
+	s.Truncate("", s.file("a"))
+	s.Begin("vain")
+	s.Truncate("vain", s.file("a"))
+	s.Abort("vain")
+	s.Truncate("", s.file("a"))
+	s.put("a", 0, 50)
+	s.FlushLog()
+	crashed := m.copyHome()
+	if err := envtest.Recover(crashed, ""); err == nil {
+		t.Error("the engine recovers from a crash: nothing need be given up here")
+	}
+	m.mustShip()
+	var failed *restore.RecoveryError
+	if _, _, err := m.restore(restore.Target{Backup: first.ID}); !errors.As(err, &failed) {
+		t.Errorf("restore: %v", err)
+	}
+	s.Checkpoint()
+	later := m.mustBackup(archive.BackupOptions{}).Manifest
+	s.put("a", 50, 50)
+	s.FlushLog()
+	m.mustShip()
+	to, _ := m.mustRestore(restore.Target{Backup: later.ID})
+	s.Checkpoint()
+	if diff := envtest.Diff(contents(t, m.home, ""), contents(t, to, "")); len(diff) > 0 {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"bdbvault/localenv/bdb"
+	"bdbvault/manifest"
+	"bdbvault/restore"
+)
+
+// Flags that say what to restore to.
+const (
+	flagAt        = "at"
+	flagLSN       = "lsn"
+	flagBeforeTxn = "before-txn"
+)
+
+func targetFlags() []cli.Flag {
+	return []cli.Flag{
+		stringFlag(inTarget, flagBackup, "`ID` of the backup to begin with (default: latest, the newest that fits)"),
+		stringFlag(inTarget, flagAt, "end behind the last commit of that `TIME` or earlier: 2006-01-02T15:04:05Z, 2006-01-02 15:04:05 or [[CC]YY]MMDDhhmm[.SS], local"),
+		stringFlag(inTarget, flagLSN, "end just before the log record at `FILE/OFFSET`"),
+		stringFlag(inTarget, flagBeforeTxn, "end just before the commit of the transaction `ID`, as db_printlog prints it"),
+	}
+}
+
+// target is what the flags say; the note is for the user.
+func (c *call) target(password string) (t restore.Target, err error) {
+	given := 0
+	for _, f := range []string{flagAt, flagLSN, flagBeforeTxn} {
+		if c.String(f) != "" {
+			given++
+		}
+	}
+	if given > 1 {
+		return t, usagef("give one of --%s, --%s and --%s", flagAt, flagLSN, flagBeforeTxn)
+	}
+	if id := c.String(flagBackup); id != "" && id != latest {
+		if t.Backup, err = manifest.ParseBackupID(id); err != nil {
+			return t, usageError{err}
+		}
+	}
+	if s := c.String(flagLSN); s != "" {
+		if t.LSN, err = bdb.ParseLSN(s); err == nil && t.LSN.File == 0 {
+			err = fmt.Errorf("LSN %q: log files begin with number 1", s)
+		}
+	}
+	if s := c.String(flagBeforeTxn); s != "" {
+		t.BeforeTxn, err = restore.ParseTxnID(s)
+	}
+	if s := c.String(flagAt); s != "" {
+		var note string
+		if t.At, note, err = parseTime(s, time.Now(), time.Local); note != "" {
+			c.progress.Note(note)
+		}
+	}
+	if err != nil {
+		return t, usageError{err}
+	}
+	if password != "" {
+		t.Key = bdb.NewKey(password)
+	}
+	return t, nil
+}
+
+// planRestore is the command plan.
+func planRestore(ctx context.Context, c *call) (result, error) {
+	env, err := c.givenEnv()
+	if err != nil {
+		return nil, err
+	}
+	password, err := c.password()
+	if err != nil {
+		return nil, err
+	}
+	target, err := c.target(password)
+	if err != nil {
+		return nil, err
+	}
+	state, err := c.stateDir()
+	if err != nil {
+		return nil, err
+	}
+	repo, err := c.openRepository(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := restore.MakePlan(ctx, repo, env, target)
+	if err != nil {
+		return nil, err
+	}
+	if err := plan.FindGaps(ctx, repo); err != nil {
+		return nil, err
+	}
+	r := &planReport{Plan: plan}
+	r.takes, r.known = restore.LoadRates(state, repo.Info.ID).Estimate(plan)
+	return r, nil
+}
+
+// planReport is the result of plan.
+type planReport struct {
+	*restore.Plan
+	takes time.Duration
+	known bool // takes is
+}
+
+// MarshalJSON adds the estimate, in seconds; absent if there is none.
+func (r *planReport) MarshalJSON() ([]byte, error) {
+	var seconds *float64
+	if r.known {
+		s := r.takes.Seconds()
+		seconds = &s
+	}
+	return json.Marshal(struct {
+		*restore.Plan
+		Seconds *float64 `json:"estimatedSeconds,omitempty"`
+	}{r.Plan, seconds})
+}
+
+func (r *planReport) text(w io.Writer) {
+	fmt.Fprintf(w, "restoring %s would end at LSN %s\n", r.Environment, r.End)
+	t := newTable(w)
+	t.row("  last commit", r.lastCommit())
+	t.row("  backup", fmt.Sprintf("%s, started %s, consistent at LSN %s", r.Backup, stamp(r.Started), r.ConsistentAt))
+	t.row("  timeline", r.Timeline.String())
+	t.row("  data", fmt.Sprintf("%s in %s", size(r.Bytes), count(r.Files, "file")))
+	t.row("  log to replay", fmt.Sprintf("%s in %s", size(r.LogBytes), count(r.Segments, "segment")))
+	t.row("  to fetch", fmt.Sprintf("about %s of %s, in about %s", size(r.FetchBytes), count(r.Objects, "object"), count(r.Requests, "request")))
+	if r.known {
+		t.row("  takes", "about "+duration(r.takes)+", as earlier restores on this host did")
+	} else {
+		t.row("  takes", "no rate recorded yet: restores of that size on this host will tell")
+	}
+	t.row("  gaps in the log", r.gaps())
+	if r.Encrypted {
+		t.row("  encrypted", "yes: needs the environment's password")
+	}
+	t.flush()
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "  note: %s\n", n)
+	}
+}
+
+func (r *planReport) lastCommit() string {
+	switch c := r.EndCommit; {
+	case c != nil:
+		return fmt.Sprintf("%s, transaction %s at LSN %s", stamp(c.Time), c.Txn, c.LSN)
+	case r.EndTime.IsZero():
+		return "its time is not known"
+	}
+	return stamp(r.EndTime)
+}
+
+func (r *planReport) gaps() string {
+	if len(r.Gaps) == 0 {
+		return fmt.Sprintf("none up to LSN %s", r.GapsTo)
+	}
+	s := ""
+	for _, g := range r.Gaps {
+		s += fmt.Sprintf("LSN %s to %s is missing; ", g.After, g.Before)
+	}
+	return s + fmt.Sprintf("looked up to LSN %s", r.GapsTo)
+}
