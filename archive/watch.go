@@ -86,7 +86,7 @@ func (w *Watcher) sittings(ctx context.Context) error {
 			w.report.tell(Event{Kind: EventReopened, Err: err, Text: text + "; the environment is looked at afresh"})
 		}
 		w.report.set(func(s *WatchStatus) {
-			s.State, s.FullSince = WatchRetrying, time.Time{}
+			s.State, s.FullSince, s.Turned = WatchRetrying, time.Time{}, time.Now().UTC()
 			s.lagging()
 		})
 		wait.result(err)

@@ -120,6 +120,7 @@ func (s *sitting) state() {
 	s.reading.RUnlock()
 	s.w.report.set(func(st *WatchStatus) {
 		st.State, st.Held, st.NextFull = state, HeldLog{files, removed, size}, s.full.next(s.w.opt.Full)
+		st.Turned = time.Now().UTC()
 	})
 }
 

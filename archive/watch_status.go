@@ -133,6 +133,8 @@ type WatchStatus struct {
 	LastErrorAt   time.Time `json:"lastErrorAt,omitzero"`
 	RetryingSince time.Time `json:"retryingSince,omitzero"`
 
+	Turned time.Time `json:"turned"` // the loop of the watch went round, which it does while nothing happens too
+
 	History []Sample `json:"history"` // oldest first, of bounded length
 }
 

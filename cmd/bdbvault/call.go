@@ -7,10 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/adrg/xdg"
 	"github.com/urfave/cli/v2"
 
+	"bdbvault/cmd/bdbvault/config"
 	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
 	"bdbvault/manifest"
@@ -20,10 +23,14 @@ import (
 type call struct {
 	*cli.Context
 	progress *progress
+	onRetry  func(error, time.Duration)
+	origins  map[string]origin // of the settings that are not left at their defaults, by the names of flags
+	file     *config.File      // nil: none was given
 }
 
 func newCall(cc *cli.Context, errs io.Writer) *call {
-	return &call{Context: cc, progress: newProgress(errs, cc.Bool(flagQuiet), cc.Bool(flagVerbose))}
+	p := newProgress(errs, cc.Bool(flagQuiet), cc.Bool(flagVerbose))
+	return &call{Context: cc, progress: p, onRetry: p.retrying, origins: givenOrigins(cc)}
 }
 
 // need returns the value of a flag that must be given.
@@ -49,20 +56,28 @@ func (c *call) oneOf(flag string, words ...string) (string, error) {
 func (c *call) password() (string, error) {
 	given := c.IsSet(flagPassword)
 	file := c.String(flagPasswordFile)
-	variable, inVariable := os.LookupEnv(passwordVariable)
-	os.Unsetenv(passwordVariable) // no child needs it there
+	variable, inVariable := passwordInVariable()
+	configured := c.origins[flagPasswordFile].rank == rankFile
 	switch {
-	case given && file != "":
+	case given && file != "" && !configured:
 		return "", usagef("give -P or --password-file, not both")
 	case given:
 		return c.String(flagPassword), nil
-	case file != "":
+	case file != "" && !(configured && inVariable):
 		return readPassword(file, c.progress.Note)
 	case inVariable:
 		return variable, nil
 	}
 	return "", nil
 }
+
+// passwordInVariable takes the password out of the environment, where no child needs it. It is kept for the next who asks: watch asks for
+// each of its environments.
+var passwordInVariable = sync.OnceValues(func() (string, bool) {
+	password, ok := os.LookupEnv(passwordVariable)
+	os.Unsetenv(passwordVariable)
+	return password, ok
+})
 
 // maxPassword is far more than anybody's password: what is longer is the wrong file.
 const maxPassword = 4096

@@ -40,6 +40,7 @@ const (
 	flagQuiet          = "quiet"
 	flagJSON           = "json"
 	flagVerbose        = "verbose"
+	flagConfig         = "config"
 )
 
 // passwordVariable is read by hand, so that the help never shows its value and -P can be told from it.
@@ -89,13 +90,14 @@ func repositoryFlags() []cli.Flag {
 		stringFlag(inRepository, flagProfile, "`NAME` of the profile in the AWS configuration"),
 		&cli.DurationFlag{Name: flagRetryFor, Category: inRepository, Value: 5 * time.Minute, EnvVars: variables(flagRetryFor),
 			Usage: "`DURATION` to go on trying while the store does not answer"},
+		stringFlag(inRepository, flagConfig, "`FILE` (YAML) with settings for what neither flags nor variables say"),
 	}
 }
 
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
 		short(boolFlag(inOutput, flagQuiet, "print errors only"), "q"),
-		boolFlag(inOutput, flagJSON, "print one JSON object to standard output"),
+		boolFlag(inOutput, flagJSON, "print one JSON object to standard output (watch: one a line for each event)"),
 		short(boolFlag(inOutput, flagVerbose, "name each file as it is done"), "v"),
 	}
 }
@@ -152,6 +154,10 @@ func (p *program) commands() []*cli.Command {
 				passwordFlags(), repositoryFlags(), outputFlags())},
 		{Name: "restore", Usage: "bring an environment back, recovered and checked", Action: p.deed(restoreHome),
 			Flags: join(restoreFlags(), targetFlags(), []cli.Flag{stateFlag()}, passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
+		{Name: commandWatch, Usage: "keep environments protected: ship as the log grows, take full backups when they are due", Action: p.stream(watch),
+			Flags: join(watchFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
+		{Name: commandConfig, Usage: "check a configuration file, and print what watch makes of it", ArgsUsage: "check", Action: p.answer(checkConfig, "check"),
+			Flags: join(configFlags(), watchFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
 		{Name: "version", Usage: "print versions", Action: p.answer(showVersion), Flags: join(engineFlags(), outputFlags())},
 	}
 }

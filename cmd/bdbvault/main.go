@@ -56,6 +56,7 @@ type program struct {
 	ctx       context.Context
 	out, errs io.Writer
 	json      bool
+	lines     bool // JSON as one object a line
 	code      int
 }
 
@@ -114,13 +115,23 @@ func (p *program) command(f action, printed func(*call) bool, arguments ...strin
 			return err
 		}
 		c := newCall(cc, p.errs)
-		res, err := f(p.ctx, c)
+		res, err := c.configured(p.ctx, f)
 		c.progress.end()
 		if !printed(c) {
 			res = nil
 		}
 		p.finish(cc.Command.Name, res, err)
 		return nil
+	}
+}
+
+// stream makes f, which goes on and on and has no result, an action of urfave/cli. With --json it prints objects line by line, and if it fails
+// the last one says why.
+func (p *program) stream(f func(ctx context.Context, c *call, out io.Writer) error) cli.ActionFunc {
+	run := p.deed(func(ctx context.Context, c *call) (result, error) { return nil, f(ctx, c, p.out) })
+	return func(cc *cli.Context) error {
+		p.lines = true
+		return run(cc)
 	}
 }
 
@@ -166,8 +177,13 @@ func (p *program) finishJSON(res result, err error) error {
 		v := judge(p.ctx, err)
 		object = failure{Error: v.text, Code: v.code, Hint: v.hint, Result: res}
 	}
+	if p.lines && err == nil {
+		return nil
+	}
 	enc := json.NewEncoder(p.out)
-	enc.SetIndent("", "  ")
+	if !p.lines {
+		enc.SetIndent("", "  ")
+	}
 	enc.SetEscapeHTML(false)
 	if e := enc.Encode(object); e != nil && err == nil {
 		err = &outputError{e}

@@ -53,6 +53,17 @@ func checkPrefix(text, prefix string) error {
 	return nil
 }
 
+// String is what parseLocation made it of.
+func (l location) String() string {
+	switch {
+	case l.dir != "":
+		return "file://" + l.dir
+	case l.prefix == "":
+		return "s3://" + l.bucket
+	}
+	return "s3://" + l.bucket + "/" + l.prefix
+}
+
 // location parses -r.
 func (c *call) location() (location, error) {
 	text, err := c.need(flagRepository, "-r REPOSITORY (or BDBVAULT_REPOSITORY)")
@@ -72,7 +83,7 @@ func (c *call) openBucket(ctx context.Context, loc location) (*remote.Bucket, er
 	if retry == 0 {
 		retry = -1 // none at all; 0 would be the default
 	}
-	return remote.New(d, remote.Options{Prefix: loc.prefix, RetryFor: retry, OnRetry: c.progress.retrying}), nil
+	return remote.New(d, remote.Options{Prefix: loc.prefix, RetryFor: retry, OnRetry: c.onRetry}), nil
 }
 
 func (c *call) driver(ctx context.Context, loc location) (remote.Driver, error) {
