@@ -39,10 +39,9 @@ func (w *walk) dir(at string) error {
 	}
 	for _, e := range entries {
 		key := at + e.name
-		switch {
-		case e.IsDir() && w.mayHold(key):
+		if e.IsDir() {
 			err = w.dir(key)
-		case e.Type().IsRegular() && strings.HasPrefix(key, w.prefix) && key > w.after:
+		} else {
 			err = w.file(key, e)
 		}
 		if err != nil {
@@ -69,6 +68,10 @@ func (w *walk) file(key string, e entry) error {
 	return w.fn(remote.Info{Key: key, Size: info.Size(), Modified: info.ModTime()})
 }
 
+// wants reports whether a key belongs into the list.
+func (w *walk) wants(key string) bool { return strings.HasPrefix(key, w.prefix) && key > w.after }
+
+// entries are what is wanted of a folder, in order. A folder may be large and the list begin near its end: only that is put in order.
 func (w *walk) entries(at string) ([]entry, error) {
 	f, err := w.root.Open(path.Join(".", at))
 	if errors.Is(err, fs.ErrNotExist) && at != "" {
@@ -82,14 +85,14 @@ func (w *walk) entries(at string) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries := make([]entry, 0, len(list))
+	var entries []entry
 	for _, e := range list {
-		switch {
-		case hidden(e.Name()):
-		case e.IsDir():
-			entries = append(entries, entry{e.Name() + "/", e})
-		default:
-			entries = append(entries, entry{e.Name(), e})
+		switch name := e.Name(); {
+		case hidden(name):
+		case e.IsDir() && w.mayHold(at+name+"/"):
+			entries = append(entries, entry{name + "/", e})
+		case e.Type().IsRegular() && w.wants(at+name):
+			entries = append(entries, entry{name, e})
 		}
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.name, b.name) })
