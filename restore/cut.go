@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -15,10 +16,12 @@ import (
 const (
 	// clockSlack is how far a source's clock may have been set back for commits that were dated before a target to be found behind it.
 	clockSlack = 3 * time.Hour
+	// stepLists bounds the requests for names that go back in time: an hour of shipping every second.
+	stepLists = 4
+	// stepReads bounds how many segments are read there.
+	stepReads = 8
 	// jitter is by how much commits of several processes are out of order by themselves: each takes its time before it gets its place in the log.
 	jitter = 2 * time.Second
-	// stepReads bounds how many segments are read where the clock was set back.
-	stepReads = 8
 )
 
 // cut is where the restored log ends.
@@ -211,65 +214,85 @@ func (c *cutter) nextCommits(ctx context.Context, from, to int, at time.Time) (i
 	return i, newest, nil
 }
 
-// lastBefore looks for the last commit of a moment or earlier. In most cases it stands in the first segment that also has later ones, or right
-// before it. Where the clock was set back, it may stand behind: then names that go back in time show where.
+// lastBefore looks for the last commit of a moment or earlier, given the first segment that has later ones. It stands in there, or is the last one before.
 func (c *cutter) lastBefore(ctx context.Context, at time.Time, first int) (*cut, error) {
 	x := &cut{}
-	segments := c.segments()
-	from := first
-	for i := first; i < len(segments); i++ {
-		if t := commitTime(segments[i].LastCommit); !t.IsZero() && !t.After(at) {
-			from = i // all of it is from before
-		}
+	if err := c.lookIn(ctx, x, at, first); err != nil {
+		return nil, err
 	}
-	for _, i := range c.suspects(from) {
-		v, err := c.scan.dated(ctx, i, at)
-		if err != nil {
+	if x.commit == nil && first > 0 {
+		if err := c.lookIn(ctx, x, at, first-1); err != nil {
 			return nil, err
 		}
-		if v.before != nil {
-			x.at(v.before)
-			return x, c.noteStep(ctx, x, at, first)
+		x.end = c.segments()[first-1].EndLSN()
+		x.time = later(x.time, commitTime(c.segments()[first-1].LastCommit))
+	}
+	again, err := c.clockWentBack(ctx, x.end, at)
+	for n := 0; n < len(again) && n < stepReads && err == nil; n++ {
+		before := x.end
+		if err = c.lookIn(ctx, x, at, again[n]); x.end != before {
+			break
 		}
 	}
-	// It is the last commit of the segments before.
-	if from > 0 {
-		x.end = segments[from-1].EndLSN()
-		x.time = c.m.ConsistentTime
-		for _, s := range segments[:from] {
-			x.time = later(x.time, commitTime(s.LastCommit))
-		}
-		if v, err := c.scan.dated(ctx, from-1, at); err != nil {
-			return nil, err
-		} else if v.before != nil {
-			x.commit, x.time = v.before, v.before.Time
-		}
+	if err == nil {
+		err = c.noteStep(ctx, x, at, first)
 	}
-	return x, nil
+	return x, err
 }
 
-// suspects are the segments that may hold the last commit of a moment, the last first: the first that has later ones, the one behind it, and those between
-// which time goes back.
-func (c *cutter) suspects(from int) []int {
-	segments := c.segments()
-	list := []int{from}
-	if from+1 < len(segments) {
-		list = append(list, from+1)
-	}
-	for i := from + 1; i < len(segments) && len(list) < stepReads; i++ {
-		a, b := segments[i-1].LastCommit, segments[i].LastCommit
-		if a != 0 && b != 0 && time.Duration(a-b)*time.Second > jitter {
-			for _, s := range []int{i - 1, i} {
-				if s > list[len(list)-1] {
-					list = append(list, s)
-				}
-			}
+// lookIn moves the cut to the last commit of a moment or earlier in a segment; in those behind it, while they end before that moment is over.
+func (c *cutter) lookIn(ctx context.Context, x *cut, at time.Time, i int) error {
+	for ; i < len(c.segments()); i++ {
+		v, err := c.scan.dated(ctx, i, at)
+		if err != nil || v.before == nil {
+			return err
+		}
+		if v.before.next.Before(x.end) {
+			return nil
+		}
+		if x.at(v.before); v.last.After(at) {
+			return nil
 		}
 	}
-	for i, j := 0, len(list)-1; i < j; i, j = i+1, j-1 {
-		list[i], list[j] = list[j], list[i]
+	return nil
+}
+
+// clockWentBack looks for commits of a moment or earlier behind where the log passed it, which are there if the source's clock was set back: in the names of all
+// segments, because those of the tails that were shipped one by one, and superseded since, tell times more finely. It returns the segments that may hold the last of
+// them, the likeliest first.
+func (c *cutter) clockWentBack(ctx context.Context, from bdb.LSN, at time.Time) (suspects []int, err error) {
+	list, err := c.scan.repo.LogFrom(ctx, c.m.Environment, c.m.Timeline, from, stepLists)
+	var before *repository.Segment
+	for i := range list {
+		s := &list[i]
+		t, start := commitTime(s.LastCommit), bdb.LSN{File: s.File, Offset: s.Start}
+		if t.IsZero() {
+			continue
+		}
+		if !t.After(at) {
+			suspects = append(suspects, c.holds(s.EndLSN()))
+		}
+		if before != nil && start.Before(before.EndLSN()) {
+			continue // superseded, or what supersedes
+		}
+		if before != nil && commitTime(before.LastCommit).Sub(t) > jitter {
+			suspects = append(suspects, c.holds(start))
+		}
+		before = s
 	}
-	return list
+	slices.Sort(suspects)
+	suspects = slices.Compact(suspects)
+	slices.Reverse(suspects)
+	return suspects, err
+}
+
+// holds is the segment with the record before an LSN, or the one before, if a log file begins there.
+func (c *cutter) holds(lsn bdb.LSN) int {
+	i := sort.Search(len(c.segments()), func(i int) bool { return !c.segments()[i].EndLSN().Before(lsn) })
+	if lsn.Offset == 0 {
+		i--
+	}
+	return max(0, i)
 }
 
 // noteStep says what a restore to a moment includes besides, because the clock was set back.

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
@@ -16,7 +15,6 @@ import (
 	"bdbvault/localenv/bdb"
 	"bdbvault/manifest"
 	"bdbvault/remote"
-	"bdbvault/remote/file"
 	"bdbvault/remote/minio"
 	"bdbvault/remote/remotetest"
 )
@@ -57,7 +55,19 @@ func (m month) last(at time.Time) bdb.LSN {
 
 // log is the log file of a day.
 func (m month) log(day int) []byte {
-	var log []byte
+	commits := make([]CommitPoint, m.ships)
+	for n := range commits {
+		commits[n] = CommitPoint{Time: m.time(day, n), Txn: TxnID(0x80000000 + n)}
+	}
+	prev := uint32(0)
+	if day > 0 {
+		prev = m.at(day, m.ships-1).Offset
+	}
+	return logOf(prev, commits)
+}
+
+// logOf is a log file with nothing but commits, each commitSize long.
+func logOf(prev uint32, commits []CommitPoint) (log []byte) {
 	add := func(prev uint32, body []byte) {
 		length := uint32(12 + len(body))
 		log = binary.LittleEndian.AppendUint32(log, prev)
@@ -65,25 +75,20 @@ func (m month) log(day int) []byte {
 		log = binary.LittleEndian.AppendUint32(log, bdb.Checksum(body)^prev^length)
 		log = append(log, body...)
 	}
-	head := make([]byte, 16)
+	head := make([]byte, headLength-12)
 	binary.LittleEndian.PutUint32(head, 0x040988)
 	binary.LittleEndian.PutUint32(head[4:], 19)
-	prev := uint32(0)
-	if day > 0 {
-		prev = m.at(day, m.ships-1).Offset
-	}
 	add(prev, head)
-	for n := range m.ships {
-		prev = 0
-		if n > 0 {
-			prev = m.at(day, n-1).Offset
-		}
+	prev = 0
+	for _, c := range commits {
+		at := uint32(len(log))
 		body := make([]byte, commitSize-12)
 		binary.LittleEndian.PutUint32(body, 10) // __txn_regop
-		binary.LittleEndian.PutUint32(body[4:], 0x80000000+uint32(n))
+		binary.LittleEndian.PutUint32(body[4:], uint32(c.Txn))
 		binary.LittleEndian.PutUint32(body[16:], 1) // TXN_COMMIT
-		binary.LittleEndian.PutUint32(body[20:], uint32(m.time(day, n).Unix()))
+		binary.LittleEndian.PutUint32(body[20:], uint32(c.Time.Unix()))
 		add(prev, body)
+		prev = at
 	}
 	return log
 }
@@ -108,8 +113,8 @@ func (m month) names(day int) (list []manifest.SegmentName) {
 	return list
 }
 
-// segment is a stored segment.
-func (m month) segment(t testing.TB, log []byte, n manifest.SegmentName) []byte {
+// segmentOf is a stored segment of a log file.
+func segmentOf(t testing.TB, log []byte, n manifest.SegmentName) []byte {
 	h := &manifest.SegmentHeader{Environment: "test", Timeline: n.Timeline, File: n.File, Start: n.Start, End: n.End, LastCommit: n.LastCommit, Sealed: n.Sealed}
 	var b bytes.Buffer
 	if err := manifest.WriteSegment(&b, h, bytes.NewReader(log[n.Start:n.End])); err != nil {
@@ -126,7 +131,7 @@ func (m month) store(s *stock, put func(key string, data []byte)) (objects int) 
 		for _, n := range names {
 			var data []byte
 			if slices.Contains(needed, n) && (n.Sealed || len(needed) < 1000) {
-				data = m.segment(s.t, log, n)
+				data = segmentOf(s.t, log, n)
 			}
 			put(n.Key("test"), data)
 			objects++
@@ -151,22 +156,8 @@ func shipsPerDay(usual int) int {
 // TestPlanOverAMonth plans over a month of shipping, in a directory. BDBVAULT_TORTURE=170 is every second.
 func TestPlanOverAMonth(t *testing.T) {
 	m := monthOf(shipsPerDay(512))
-	dir := t.TempDir()
-	drv, err := file.New(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := initStock(t, remote.New(drv, remote.Options{RetryFor: -1}))
-	made := map[string]bool{}
-	n := m.store(s, func(key string, data []byte) {
-		path := filepath.Join(dir, key)
-		if d := filepath.Dir(path); !made[d] {
-			made[d] = os.MkdirAll(d, 0o700) == nil
-		}
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	})
+	s := newStock(t)
+	n := m.store(s, s.put)
 	t.Logf("%d segments", n)
 	m.plans(t, s)
 }

@@ -2,7 +2,10 @@ package restore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -32,15 +35,19 @@ type stock struct {
 	t      testing.TB
 	repo   *repository.Repository
 	bucket *remote.Bucket
+	dir    string // of the store, if it is a directory
 }
 
 func newStock(t testing.TB) *stock {
 	t.Helper()
-	drv, err := file.New(t.TempDir())
+	dir := t.TempDir()
+	drv, err := file.New(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return initStock(t, remote.New(drv, remote.Options{RetryFor: -1}))
+	s := initStock(t, remote.New(drv, remote.Options{RetryFor: -1}))
+	s.dir = dir
+	return s
 }
 
 func initStock(t testing.TB, b *remote.Bucket) *stock {
@@ -54,6 +61,13 @@ func initStock(t testing.TB, b *remote.Bucket) *stock {
 
 func (s *stock) put(key string, data []byte) {
 	s.t.Helper()
+	if s.dir != "" { // without waiting for the disk
+		path := filepath.Join(s.dir, key)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, data, 0o600)); err != nil {
+			s.t.Fatal(err)
+		}
+		return
+	}
 	err := s.bucket.Put(s.t.Context(), key, bytes.NewReader(data), int64(len(data)), remote.PutOptions{})
 	if err != nil {
 		s.t.Fatal(err)

@@ -102,6 +102,18 @@ func bounded(err error) error {
 	return err
 }
 
+// LogFrom lists all segments that begin at a place in the log or behind it, superseded ones too, with at most so many requests.
+func (r *Repository) LogFrom(ctx context.Context, env string, t manifest.Timeline, at bdb.LSN, most int) (list []Segment, err error) {
+	page := listing{more: true, last: manifest.SegmentName{Timeline: t, File: at.File, Start: at.Offset}.Key(env)}
+	for ; page.more && most > 0; most-- {
+		if page, err = r.list(ctx, env, t, page.last); err != nil {
+			return list, err
+		}
+		list = append(list, page.segments...)
+	}
+	return list, nil
+}
+
 // NewestLog is where the stored log of a timeline ends, whatever gaps there are before. known is any segment of it. The number of requests grows with the
 // logarithm of the number of log files.
 func (r *Repository) NewestLog(ctx context.Context, env string, t manifest.Timeline, known manifest.SegmentName) (bdb.LSN, error) {
