@@ -20,6 +20,7 @@ type homeFile struct {
 	kind     bdb.Kind
 	id       bdb.FileID // zero for queue extents and application files
 	size     int64
+	pageSize int64
 	end      int64 // where the last page ends by the metadata page, which may be older than the file's length
 	standIn  bool  // libdb's placeholder under a name that is being given up
 }
@@ -73,7 +74,7 @@ func (f *homeFile) identify(env *localenv.Env, file localenv.File) error {
 	}
 	f.kind, f.standIn = source.Kind(), source.Placeholder()
 	if m := source.Meta(); m != nil && f.kind != bdb.KindQueueExtent {
-		f.id, f.end = m.FileID, (int64(m.LastPage)+1)*int64(m.PageSize)
+		f.id, f.pageSize, f.end = m.FileID, int64(m.PageSize), (int64(m.LastPage)+1)*int64(m.PageSize)
 	}
 	return source.Close()
 }
@@ -91,6 +92,7 @@ func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
 	if err := r.extendHeaps(h); err != nil {
 		return err
 	}
+	r.skipUndos(h, replay)
 	var moves []move
 	for _, f := range h.files {
 		place, ok := replay.Place(f.rel, f.id)
@@ -123,6 +125,23 @@ func (r *restorer) extendHeaps(h *home) error {
 		}
 	}
 	return nil
+}
+
+// skipUndos has recovery pass over undo for pages that are not there yet: see bdb.PageUndo.
+func (r *restorer) skipUndos(h *home, replay *bdb.Replay) {
+	pages := map[bdb.FileID]int64{}
+	for _, f := range h.files {
+		if f.pageSize > 0 {
+			pages[f.id] = max(pages[f.id], f.size/f.pageSize)
+		}
+	}
+	var skip []bdb.LSN
+	for _, u := range r.story.history.Undos() {
+		if u.LSN.Compare(r.story.needed) >= 0 && int64(u.Page) >= pages[u.File] {
+			skip = append(skip, u.LSN)
+		}
+	}
+	replay.Skip(skip...)
 }
 
 func isExtent(name string) bool { return strings.HasPrefix(path.Base(name), "__dbq.") }

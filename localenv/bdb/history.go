@@ -39,6 +39,8 @@ type History struct {
 	extents    []*fileChange       // renames and removals of queues' extents
 	merges     []LSN               // records for AmendMerge
 	temporary  map[string]bool     // names under which files and placeholders were made
+	databases  map[uint32]FileID   // by the short numbers that other records have for them
+	undone     []PageUndo          // of transactions that were aborted
 	start      LSN                 // the first record added
 	unreadable bool
 }
@@ -69,6 +71,7 @@ func (op *fileOp) keeps() bool { return op.prepared && op.commit.IsZero() && op.
 type fileTxn struct {
 	ops      []*fileOp
 	changes  []*fileChange
+	undos    []PageUndo
 	prepared bool
 	partial  bool // it began before the first record added
 }
@@ -111,6 +114,7 @@ func NewHistory() *History {
 		files:     map[FileID]*fileLife{},
 		open:      map[uint32]*fileTxn{},
 		temporary: map[string]bool{},
+		databases: map[uint32]FileID{},
 	}
 }
 
@@ -129,7 +133,7 @@ func (h *History) Add(r *Record) error {
 	switch {
 	case r.Txn == 0:
 	case r.PrevLSN.IsZero():
-		delete(h.open, r.Txn) // the id is used anew, so whoever had it was aborted
+		h.abort(r.Txn) // the id is used anew, so whoever had it was aborted
 	case r.PrevLSN.Before(h.start):
 		h.txn(r.Txn).partial = true
 	}
@@ -153,6 +157,8 @@ func (h *History) take(r *Record) (ok bool) {
 		return h.addRecycle(r)
 	case typeCreate, typeWrite, typeRename, typeRenameNoUndo, typeRemove, typeFileRemove:
 		return h.addFileOp(r)
+	case typePageInit:
+		return h.addPageInit(r)
 	case typeMerge:
 		if _, _, ok := r.emptyPageMoved(); ok {
 			h.merges = append(h.merges, r.LSN)
@@ -189,6 +195,7 @@ func (h *History) addRegister(r *Record) bool {
 	if !ok || g.Name == "" || g.ID.IsZero() { // no name: a temporary database
 		return ok
 	}
+	h.databases[uint32(g.Index)] = g.ID
 	f := h.file(g.ID, g.Name, r.LSN)
 	f.inMemory = f.inMemory || g.InMemory()
 	// What a transaction made counts by its create record: without that, whether it went through is not known.
@@ -317,6 +324,7 @@ func (h *History) addChild(r *Record) bool {
 	}
 	t.ops = append(t.ops, child.ops...)
 	t.changes = append(t.changes, child.changes...)
+	t.undos = append(t.undos, child.undos...)
 	return true
 }
 
@@ -336,7 +344,7 @@ func (h *History) addRecycle(r *Record) bool {
 	c, ok := r.Recycle()
 	for id := range h.open {
 		if ok && id >= c.Min && id <= c.Max {
-			delete(h.open, id)
+			h.abort(id)
 		}
 	}
 	return ok
@@ -348,6 +356,9 @@ func (h *History) addCommit(r *Record) bool {
 	if !ok || t == nil {
 		return ok
 	}
+	if c.Abort {
+		h.undone = append(h.undone, t.undos...)
+	}
 	delete(h.open, r.Txn)
 	for _, op := range t.ops {
 		op.prepared = false
@@ -356,6 +367,39 @@ func (h *History) addCommit(r *Record) bool {
 		}
 	}
 	return true
+}
+
+// abort forgets a transaction of which nothing more is heard.
+func (h *History) abort(id uint32) {
+	if t := h.open[id]; t != nil {
+		h.undone = append(h.undone, t.undos...)
+	}
+	delete(h.open, id)
+}
+
+// PageUndo is a __db_pg_init record, by which a page was emptied, of a transaction that did not commit. Recovery undoes it, and gives up if the
+// page does not exist (__db_pg_init_recover), as in a file that grew since it was copied: then the record has to be skipped.
+type PageUndo struct {
+	LSN  LSN
+	File FileID
+	Page uint32
+}
+
+func (h *History) addPageInit(r *Record) bool {
+	f, ok := r.fields(typePageInit)
+	id, page := h.databases[f.u32()], f.u32()
+	t := h.txn(r.Txn)
+	t.undos = append(t.undos, PageUndo{r.LSN, id, page})
+	return ok && f.ok()
+}
+
+// Undos are the pages whose emptying recovery undoes at the end of the log added so far.
+func (h *History) Undos() []PageUndo {
+	list := slices.Clone(h.undone)
+	for _, t := range h.open {
+		list = append(list, t.undos...)
+	}
+	return list
 }
 
 // origin is the name that the file had, by committed transactions, where the log first knows it. What is left of a transaction that began before and was

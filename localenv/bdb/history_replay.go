@@ -104,6 +104,16 @@ func (h *History) Replay(needed, begun LSN) ([]*Replay, error) {
 	return stages, nil
 }
 
+// Skip has recovery pass over more records.
+func (p *Replay) Skip(list ...LSN) {
+	for _, lsn := range list {
+		if p.Until.IsZero() || lsn.Before(p.Until) {
+			p.Amendments = append(p.Amendments, Amendment{lsn, AmendSkip})
+		}
+	}
+	slices.SortFunc(p.Amendments, func(a, b Amendment) int { return a.LSN.Compare(b.LSN) })
+}
+
 // amendMerges amends those that are redone.
 func (p *Replay) amendMerges(merges []LSN, needed LSN) {
 	for _, lsn := range merges {

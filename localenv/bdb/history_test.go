@@ -438,3 +438,25 @@ func TestAmendMerge(t *testing.T) {
 		t.Errorf("page %d, %t", to, ok)
 	}
 }
+
+// TestUndos follows the emptying of pages to the fate of its transaction.
+func TestUndos(t *testing.T) {
+	l := newFileLog(t)
+	a := FileID{1}
+	l.log(l.begin(), typeRegister, uint32(RegisterOpen), "a.db", a, uint32(7), uint32(1), uint32(0), uint32(0))
+	empty := func(txn, page uint32) LSN { return l.log(txn, typePageInit, uint32(7), page, []byte{}, []byte{}) }
+	done, open, again := l.begin(), l.begin(), l.begin()
+	empty(done, 3)
+	aborted := empty(again, 4)
+	child := l.begin()
+	empty(child, 5)
+	l.child(done, child)
+	l.commit(done)
+	l.last[again] = LSN{} // its id is given out once more
+	l.commit(again)
+	under := empty(open, 6)
+	want := []PageUndo{{aborted, a, 4}, {under, a, 6}}
+	if got := l.history().Undos(); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}

@@ -40,6 +40,7 @@ const (
 	typeFirstPage    = 20 // types of access methods, whose records change pages, are below 100
 	typeDebug        = 47
 	typeNoop         = 48
+	typePageInit     = 60
 	typeEndPage      = 100
 	typeFileRemove   = 141
 	typeMetasub      = 142

@@ -5,15 +5,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
+	"sync"
 	"time"
 )
 
@@ -130,14 +129,4 @@ func output(cmd *exec.Cmd, name string) ([]byte, error) {
 		return stdout.Bytes(), &ToolError{Command: name, Err: err, Text: stderr.String()}
 	}
 	return stdout.Bytes(), nil
-}
-
-// Crashed reports whether err is a child that a signal ended, as when libdb crashes on a damaged database.
-func Crashed(err error) bool {
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return false
-	}
-	status, ok := exit.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled()
 }
