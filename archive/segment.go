@@ -62,6 +62,7 @@ func (s *shipper) ship(ctx context.Context) error {
 		if err := s.storeAll(ctx, ranges); err != nil {
 			return err
 		}
+		s.cautious = false
 	}
 	if s.last == nil {
 		return errors.New("the log has no record yet")
@@ -142,7 +143,7 @@ func (s *shipper) ranges(ctx context.Context) (list []*logRange, more bool, err 
 		if file < from {
 			continue
 		}
-		if len(list) == shipBatch {
+		if len(list) == shipBatch || s.cautious && len(list) == 1 {
 			return list, true, nil
 		}
 		start := fileStart()

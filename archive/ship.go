@@ -90,6 +90,8 @@ type shipper struct {
 	sure     func() error                                  // asked before anything is stored that was read; may be nil
 	sealed   func(h *manifest.SegmentHeader, stored int64) // told of each whole log file and the bytes that were stored; may be nil
 
+	cautious bool // the last try failed: one segment first
+
 	timeline manifest.Timeline
 	first    uint32                        // log file with which the timeline has to be unbroken
 	last     *manifest.SegmentHeader       // up to here it is; nil: nothing is shipped

@@ -85,10 +85,8 @@ func (w *Watcher) sittings(ctx context.Context) error {
 			said = text
 			w.report.tell(Event{Kind: EventReopened, Err: err, Text: text + "; the environment is looked at afresh"})
 		}
-		w.report.set(func(s *WatchStatus) {
-			s.State, s.FullSince, s.Turned = WatchRetrying, time.Time{}, time.Now().UTC()
-			s.lagging()
-		})
+		w.report.set(func(s *WatchStatus) { s.State, s.FullSince, s.Turned = WatchRetrying, time.Time{}, time.Now().UTC() })
+		w.report.behind(time.Now())
 		wait.result(err)
 		sleep(ctx, wait.left())
 	}

@@ -21,7 +21,7 @@ const (
 // listen takes in new log files and passes on that something may have changed, until ctx ends or the log is another. It hears of changes from the
 // kernel where it can, and looks every PollEvery besides: nobody hears of what other hosts write to a shared file system.
 func (s *sitting) listen(ctx context.Context) error {
-	ear, err := fsnotify.NewWatcher()
+	ear, err := newEar()
 	if err == nil {
 		defer ear.Close()
 		err = ear.Add(s.env.LogDir.Path)
@@ -36,16 +36,17 @@ func (s *sitting) listen(ctx context.Context) error {
 	}
 	tick := time.NewTicker(s.w.opt.PollEvery)
 	defer tick.Stop()
-	for {
-		heard := false
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-events:
-			heard = true
-		case <-errs: // the queue ran over
-			heard = true
+	for heard := false; ; {
+		if !heard {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			case <-events:
+				heard = true
+			case <-errs: // the queue ran over
+				heard = true
+			}
 		}
 		if err := s.takeIn(ctx); err != nil {
 			return err
@@ -54,8 +55,8 @@ func (s *sitting) listen(ctx context.Context) error {
 		case s.stirred <- struct{}{}:
 		default:
 		}
-		if heard && sleep(ctx, heardPause) {
-			drain(events, errs)
+		if heard {
+			heard = sleep(ctx, heardPause) && drain(events, errs)
 		}
 	}
 }
@@ -72,8 +73,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// drain forgets what was heard up to now.
-func drain(events chan fsnotify.Event, errs chan error) {
+// drain takes in what was heard meanwhile, and reports whether there was anything.
+func drain(events chan fsnotify.Event, errs chan error) (heard bool) {
 	quiet := time.NewTimer(quietAfter)
 	defer quiet.Stop()
 	for range maxDrain {
@@ -81,9 +82,11 @@ func drain(events chan fsnotify.Event, errs chan error) {
 		case <-events:
 		case <-errs:
 		case <-quiet.C:
-			return
+			return heard
 		}
+		heard = true
 	}
+	return heard
 }
 
 // takeIn holds log files that are new. Its errors mean that the log is another.
@@ -112,12 +115,14 @@ func maxHeld() int {
 	return int(min(limit.Cur/4, 1<<16))
 }
 
-const (
-	// leastFree is the share of a file system, in percent, below which log files without a name are let go.
-	leastFree = 5
-	// lookAtHeld is how often that is looked at.
-	lookAtHeld = 5 * time.Second
-)
+// newEar hears of changes. Tests make it deaf.
+var newEar = fsnotify.NewWatcher
+
+// leastFree is the share of a file system, in percent, below which log files without a name are let go. Tests change it.
+var leastFree = 5
+
+// lookAtHeld is how often that is looked at.
+const lookAtHeld = time.Second
 
 // makeRoom lets go of log files that the application has removed when their space is needed: a source that can't write on is worse than a broken chain.
 func (s *sitting) makeRoom() {

@@ -24,6 +24,7 @@ type report struct {
 
 	mu      sync.Mutex
 	s       WatchStatus
+	lag     time.Time // since when there is log that is not stored, by a clock that nobody sets; zero: there is none
 	faulted time.Time // a fault was told
 }
 
@@ -41,8 +42,8 @@ func (r *report) get() WatchStatus {
 	s := r.s
 	s.History = slices.Clone(r.s.History)
 	s.Store = r.repo.Bucket.Stats()
-	if !s.LagSince.IsZero() {
-		s.LagSeconds = max(0, time.Since(s.LagSince).Seconds())
+	if !r.lag.IsZero() {
+		s.LagSince, s.LagSeconds = r.lag.UTC(), time.Since(r.lag).Seconds()
 	}
 	return s
 }
@@ -57,7 +58,7 @@ func (r *report) logEnd() bdb.LSN {
 // tell notes an event and passes it on.
 func (r *report) tell(e Event) {
 	e.Time = time.Now()
-	r.set(func(s *WatchStatus) { s.note(&e) })
+	r.set(func(s *WatchStatus) { s.note(&e, r.lag) })
 	if r.hear == nil {
 		return
 	}
@@ -67,7 +68,7 @@ func (r *report) tell(e Event) {
 }
 
 // note takes an event into the status.
-func (s *WatchStatus) note(e *Event) {
+func (s *WatchStatus) note(e *Event, lag time.Time) {
 	now, c := e.Time.UTC(), &s.Counters
 	switch e.Kind {
 	case EventShipped:
@@ -78,7 +79,7 @@ func (s *WatchStatus) note(e *Event) {
 		c.StoredBytes += e.Ship.StoredBytes
 		c.Records += e.Ship.Records
 		c.Commits += e.Ship.Commits
-		s.sample(now, e.Ship)
+		s.sample(now, e.Ship, lag)
 	case EventFullDone:
 		c.Fulls++
 		c.FullBytes += e.Full.NewPackBytes + e.Full.NewMapBytes
@@ -102,11 +103,11 @@ func (s *WatchStatus) note(e *Event) {
 }
 
 // sample adds a ship to its minute.
-func (s *WatchStatus) sample(now time.Time, res *ShipResult) {
+func (s *WatchStatus) sample(now time.Time, res *ShipResult, since time.Time) {
 	minute := now.Truncate(time.Minute)
 	lag := 0.0
-	if !s.LagSince.IsZero() {
-		lag = max(0, now.Sub(s.LagSince).Seconds())
+	if !since.IsZero() {
+		lag = time.Since(since).Seconds()
 	}
 	for i := len(s.History) - 1; i >= 0 && !s.History[i].Time.Before(minute); i-- {
 		if h := &s.History[i]; !h.Full && h.Time.Equal(minute) {
@@ -127,18 +128,28 @@ func (s *WatchStatus) remember(sample Sample) {
 	s.History = append(s.History, sample)
 }
 
-// lagging notes that there is log which is not stored.
-func (s *WatchStatus) lagging() {
-	if s.LagSince.IsZero() {
-		s.LagSince = time.Now().UTC()
+// behind notes that there is log which is not stored, if that is not known yet.
+func (r *report) behind(since time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lag.IsZero() {
+		r.lag = since
 	}
 }
 
+// upTo notes that all log is stored that was written before a moment; the zero time: all there is.
+func (r *report) upTo(t time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lag = t
+}
+
 // attempt takes in what became of a ship. Only the first failure in a row, and one of another kind, are events.
-func (r *report) attempt(err error, failing bool) {
+func (r *report) attempt(err error, p *pause) {
+	failing := p.failing()
 	if err == nil {
 		if failing {
-			since := r.get().RetryingSince
+			since := p.since
 			r.set(func(s *WatchStatus) { s.RetryingSince = time.Time{} })
 			r.tell(Event{Kind: EventRecovered, Text: fmt.Sprintf("the log is stored again, after %v", time.Since(since).Round(time.Second))})
 		}
@@ -151,8 +162,8 @@ func (r *report) attempt(err error, failing bool) {
 		if s.RetryingSince.IsZero() {
 			s.RetryingSince = time.Now().UTC()
 		}
-		s.lagging()
 	})
+	r.behind(time.Now())
 	if !failing || kind != r.kind {
 		r.tell(Event{Kind: EventRetrying, Text: "the log is not stored: " + err.Error(), Err: err})
 	}

@@ -32,6 +32,7 @@ type sitting struct {
 	ship    *shipper       // nil: there is no chain to continue
 	why     string         // ship is nil
 	regions engine.Regions // as they were when the log was last proved to continue what is stored
+	doubt   bool           // the log changed while it was read
 	edge    [edgeBytes]byte
 	shipped time.Time // last
 	waiting bool      // for the time when the next ship may be made
@@ -149,12 +150,12 @@ func (s *sitting) attempt(ctx context.Context, do func(context.Context) error) {
 		err = nil
 	case errors.Is(err, ErrNoBackup):
 		s.ship, s.why = nil, "there is none yet"
-		s.w.report.set((*WatchStatus).lagging)
+		s.w.report.behind(time.Now())
 		err = nil
 	case errors.Is(err, errLogMoved):
-		s.regions = engine.Regions{} // has it looked at closely
+		s.doubt = true
 	}
-	s.w.report.attempt(err, s.retry.failing())
+	s.w.report.attempt(err, &s.retry)
 	s.retry.result(err)
 }
 
@@ -162,7 +163,7 @@ func (s *sitting) attempt(ctx context.Context, do func(context.Context) error) {
 func (s *sitting) breakChain(why string, err error) {
 	s.ship, s.why = nil, why
 	s.full.retry.result(nil)
-	s.w.report.set((*WatchStatus).lagging)
+	s.w.report.behind(time.Now())
 	s.w.report.tell(Event{Kind: EventChainBroken, Text: why, Err: err})
 }
 
@@ -224,18 +225,18 @@ func (s *sitting) advance(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if odd || regions != s.regions {
+	if odd || s.doubt || regions != s.regions {
 		if err := s.ship.continues(ctx); err != nil {
 			return err
 		}
-		s.regions = regions
+		s.regions, s.doubt = regions, false
 	}
 	if !grown {
-		s.w.report.set(func(st *WatchStatus) { st.LagSince = time.Time{} })
+		s.w.report.upTo(time.Time{})
 		return nil
 	}
 	now := time.Now()
-	s.w.report.set((*WatchStatus).lagging)
+	s.w.report.behind(now)
 	if s.waiting = now.Sub(s.shipped) < s.w.opt.ShipEvery && !s.retry.failing() && !s.leaving(); s.waiting {
 		return nil
 	}
@@ -265,6 +266,7 @@ func (s *sitting) send(ctx context.Context, began time.Time) error {
 			st.State = WatchShipping
 		}
 	})
+	s.ship.cautious = s.retry.failing()
 	err := s.ship.ship(ctx)
 	if res := s.ship.result; res.Segments > 0 {
 		s.moved()
@@ -275,12 +277,13 @@ func (s *sitting) send(ctx context.Context, began time.Time) error {
 		return err
 	}
 	grown, _, err := s.look()
-	s.w.report.set(func(st *WatchStatus) {
-		st.LogEnd, st.NewestCommit, st.LagSince = st.ShippedTo, st.ShippedCommit, time.Time{}
-		if grown {
-			st.LagSince = began.UTC()
-		}
-	})
+	s.w.report.set(func(st *WatchStatus) { st.LogEnd, st.NewestCommit = st.ShippedTo, st.ShippedCommit })
+	s.waiting = grown
+	if grown {
+		s.w.report.upTo(began)
+	} else {
+		s.w.report.upTo(time.Time{})
+	}
 	return err
 }
 

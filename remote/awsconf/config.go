@@ -2,7 +2,8 @@
 // do it; one HTTP transport that notices dead peers; and the meaning of the store's errors.
 //
 // Credentials come from the AWS SDK's whole chain: environment, shared config and credentials files with profiles, SSO, web
-// identity, process, container and instance metadata. They are fetched when first needed and renewed before they expire.
+// identity, process, container and instance metadata. They are fetched when first needed and renewed before they expire. When the store
+// refuses them, files and all are read again for the next request: somebody may have put new ones there.
 //
 // TLS trusts the system's authorities, those of AWS_CA_BUNDLE instead if that is set, and Config.CAFile in addition.
 package awsconf
@@ -51,6 +52,8 @@ type Resolved struct {
 	Endpoint  *url.URL // nil: AWS
 	PathStyle bool
 	HTTP      *http.Client
+
+	keys *chain
 }
 
 // Store names the bucket as users write it.
@@ -81,7 +84,12 @@ func resolve(ctx context.Context, c Config) (*Resolved, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Resolved{AWS: cfg, Bucket: c.Bucket, PathStyle: c.PathStyle}
+	keys := &chain{provider: cfg.Credentials, again: func(ctx context.Context) (aws.CredentialsProvider, error) {
+		cfg, err := load(ctx, c)
+		return cfg.Credentials, err
+	}}
+	cfg.Credentials = keys
+	r := &Resolved{AWS: cfg, keys: keys, Bucket: c.Bucket, PathStyle: c.PathStyle}
 	if r.Endpoint, err = endpoint(c, cfg); err != nil {
 		return nil, err
 	}
@@ -110,9 +118,7 @@ func load(ctx context.Context, c Config) (aws.Config, error) {
 	if c.Credentials != nil {
 		options = append(options, config.WithCredentialsProvider(c.Credentials))
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, options...)
-	cfg.Credentials = credentials{cfg.Credentials}
-	return cfg, err
+	return config.LoadDefaultConfig(ctx, options...)
 }
 
 // endpoint is the one given or else the one that the SDK finds in environment and files.
@@ -169,20 +175,6 @@ func authorities(c Config, cfg aws.Config) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("read certificate authorities: no PEM certificate in %s", c.CAFile)
 	}
 	return roots, nil
-}
-
-// credentials marks the errors of the chain, which would else be taken for the store's.
-type credentials struct{ chain aws.CredentialsProvider }
-
-func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	if c.chain == nil {
-		return aws.Credentials{}, &CredentialsError{errors.New("none configured")}
-	}
-	v, err := c.chain.Retrieve(ctx)
-	if err != nil && ctx.Err() == nil {
-		err = &CredentialsError{err}
-	}
-	return v, err
 }
 
 // CredentialsError says that no credentials could be had.

@@ -31,6 +31,8 @@ type Config = awsconf.Config
 
 type driver struct {
 	core   *minio.Core
+	conf   *awsconf.Resolved
+	creds  *credentials.Credentials
 	bucket string
 	plain  bool        // HTTP without TLS
 	known  atomic.Bool // the bucket exists
@@ -47,8 +49,9 @@ func New(ctx context.Context, c Config) (remote.Driver, error) {
 	if r.Endpoint != nil {
 		host, secure = r.Endpoint.Host+strings.TrimSuffix(r.Endpoint.Path, "/"), r.Endpoint.Scheme == "https"
 	}
+	creds := credentials.New(&chain{ctx: context.WithoutCancel(ctx), provider: r.AWS.Credentials})
 	options := &minio.Options{
-		Creds:      credentials.New(&chain{ctx: context.WithoutCancel(ctx), provider: r.AWS.Credentials}),
+		Creds:      creds,
 		Secure:     secure,
 		Transport:  r.HTTP.Transport,
 		Region:     r.AWS.Region,
@@ -61,7 +64,7 @@ func New(ctx context.Context, c Config) (remote.Driver, error) {
 	if err != nil {
 		return nil, &remote.Error{Op: "open", Store: r.Store(), Kind: remote.Invalid, Err: err}
 	}
-	return &driver{core: core, bucket: c.Bucket, plain: !secure}, nil
+	return &driver{core: core, conf: r, creds: creds, bucket: c.Bucket, plain: !secure}, nil
 }
 
 func (d *driver) String() string { return "s3://" + d.bucket }
@@ -237,7 +240,9 @@ func (d *driver) result(ctx context.Context, x *awsconf.Exchange, err error) err
 	case errors.As(err, &conn):
 		return conn
 	case errors.As(err, &server):
-		return x.Fail(server.Code, server.Message, err)
+		if err = x.Fail(server.Code, server.Message, err); d.conf.Refused(err) {
+			d.creds.Expire()
+		}
 	}
 	return err
 }

@@ -35,6 +35,7 @@ type Config = awsconf.Config
 
 type driver struct {
 	client *s3.Client
+	conf   *awsconf.Resolved
 	bucket string
 	known  atomic.Bool // the bucket exists
 	sums   atomic.Bool // the bucket wants a checksum with every object
@@ -58,7 +59,7 @@ func New(ctx context.Context, c Config) (remote.Driver, error) {
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.ContinueHeaderThresholdBytes = -1 // awsconf's transport does that
 	})
-	return &driver{client: client, bucket: c.Bucket}, nil
+	return &driver{client: client, conf: r, bucket: c.Bucket}, nil
 }
 
 func (d *driver) String() string { return "s3://" + d.bucket }
@@ -232,7 +233,8 @@ func (d *driver) result(x *awsconf.Exchange, err error) error {
 	case errors.As(err, &conn):
 		return conn
 	case errors.As(err, &api):
-		return x.Fail(api.ErrorCode(), api.ErrorMessage(), err)
+		err = x.Fail(api.ErrorCode(), api.ErrorMessage(), err)
+		d.conf.Refused(err)
 	}
 	return err
 }
