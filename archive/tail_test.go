@@ -66,3 +66,22 @@ func TestMergedTails(t *testing.T) {
 }
 
 func atOffset(n uint32) bdb.LSN { return bdb.LSN{File: 1, Offset: n} }
+
+// TestFullDueWhenTheClockWasSetBack: the last full backup seems to lie in the future, and the next one must not wait for that.
+func TestFullDueWhenTheClockWasSetBack(t *testing.T) {
+	f := newFullState()
+	if next := f.next(Every(time.Hour)); !next.IsZero() {
+		t.Errorf("before anything is known of backups, one is due at %v", next)
+	}
+	f.last = time.Now().Add(-2 * time.Hour)
+	if next := f.next(Every(time.Hour)); next.After(time.Now()) {
+		t.Errorf("due at %v", next)
+	}
+	f.last = time.Now().Add(24 * time.Hour)
+	if next := f.next(Every(time.Hour)); time.Until(next) > time.Hour {
+		t.Errorf("due at %v", next)
+	}
+	if next := f.next(nil); !next.IsZero() {
+		t.Errorf("without a schedule, due at %v", next)
+	}
+}

@@ -102,10 +102,12 @@ func (w *Watcher) step(name string) error {
 	return w.opt.Step(name)
 }
 
-// notes is a Progress that passes on notes.
-type notes struct{ note func(string) }
+// shipProgress hears of the ships of a watch: each segment is a sign of life.
+type shipProgress struct{ w *Watcher }
 
-func (notes) Phase(string, int64) {}
-func (notes) Add(int64)           {}
-func (notes) File(string)         {}
-func (n notes) Note(text string)  { n.note(text) }
+func (p shipProgress) Phase(string, int64) {}
+func (p shipProgress) Add(int64) {
+	p.w.report.set(func(s *WatchStatus) { s.Turned = time.Now().UTC() })
+}
+func (p shipProgress) File(string)      {}
+func (p shipProgress) Note(text string) { p.w.note(text) }
