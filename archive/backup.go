@@ -102,6 +102,9 @@ func Backup(ctx context.Context, repo *repository.Repository, env *localenv.Env,
 	if opt.Progress == nil {
 		opt.Progress = silent{}
 	}
+	if err := CheckSource(env); err != nil {
+		return nil, err
+	}
 	st, err := openState(opt.StateDir, repo, opt.Env)
 	if err != nil {
 		return nil, err

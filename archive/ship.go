@@ -43,6 +43,9 @@ func Ship(ctx context.Context, repo *repository.Repository, env *localenv.Env, o
 	if opt.Progress == nil {
 		opt.Progress = silent{}
 	}
+	if err := CheckSource(env); err != nil {
+		return nil, err
+	}
 	st, err := openState(opt.StateDir, repo, opt.Env)
 	if err != nil {
 		return nil, err
@@ -198,6 +201,9 @@ func (s *shipper) broken(format string, args ...any) error {
 // continues proves that the local log goes on where the stored one ends: the bytes up to there have the hash that was stored with the
 // last segment, and are all still there.
 func (s *shipper) continues(ctx context.Context) error {
+	if err := s.promoted(); err != nil {
+		return err
+	}
 	s.reading.RLock()
 	defer s.reading.RUnlock()
 	if s.last == nil {

@@ -29,10 +29,8 @@ func parseLogName(name string) (number uint32, ok bool) {
 func engineFile(name string) (reason string) {
 	rest, ok := strings.CutPrefix(name, "__db.")
 	switch {
-	case name == MarkerName:
-		return "mark of an unfinished restore"
 	case !ok:
-		return ""
+		return ownFile(name)
 	case digits(rest, 3):
 		return "shared region"
 	case rest == "register":

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
 	"bdbvault/manifest"
 )
@@ -38,6 +39,9 @@ func (r *restorer) adopt(t *target) error {
 	}
 	if !known {
 		return &TargetError{Dir: t.dir, Problem: "it is not empty, and not an environment: it has neither DB_CONFIG nor log, region or database of the backup"}
+	}
+	if err := t.noStandby(); err != nil {
+		return err
 	}
 	if err := t.standsApart(folderSet(r.lay.folders(r.m))); err != nil {
 		return err
@@ -126,6 +130,19 @@ func (t *target) standsApart(folders map[string]bool) error {
 		}
 		return nil
 	})
+}
+
+// noStandby refuses the home of a standby that a process keeps. Nobody keeps any other, and it is one no more when it has been restored to.
+func (t *target) noStandby() error {
+	if _, err := t.root.Lstat(localenv.StandbyName); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	kept, err := openLocked(t.dir)
+	if err != nil {
+		return err
+	}
+	kept.close()
+	return nil
 }
 
 // notInUse refuses a directory of which somebody has files open.

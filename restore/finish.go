@@ -14,6 +14,17 @@ import (
 
 // finish makes of the recovered files a home: attributes, stable storage, and the marker goes.
 func (r *restorer) finish(ctx context.Context) error {
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	if err := r.step(ctx, stepFinished); err != nil {
+		return err
+	}
+	return r.t.finish()
+}
+
+// settle brings everything but the marker into the state in which a home is handed over.
+func (r *restorer) settle(ctx context.Context) error {
 	for _, name := range []string{scratchName, r.workLog()} {
 		if err := r.t.root.RemoveAll(name); err != nil {
 			return err
@@ -29,13 +40,7 @@ func (r *restorer) finish(ctx context.Context) error {
 	if err := r.sync(ctx, tree); err != nil { // while everything may be opened
 		return err
 	}
-	if err := r.attributes(tree); err != nil {
-		return err
-	}
-	if err := r.step(ctx, stepFinished); err != nil {
-		return err
-	}
-	return r.t.finish()
+	return r.attributes(tree)
 }
 
 // writeConfig is for a backup that has DB_CONFIG's text but not the file.
@@ -66,9 +71,9 @@ func (r *restorer) tree() (list []node, err error) {
 		switch {
 		case err != nil:
 			return err
-		case isLost(name):
+		case isLost(name), name == stagedLog:
 			return fs.SkipDir
-		case path.Base(name) != MarkerName && (e.IsDir() || e.Type().IsRegular()):
+		case !ours(name) && (e.IsDir() || e.Type().IsRegular()):
 			list = append(list, node{name, e.IsDir()})
 		}
 		return nil

@@ -27,7 +27,12 @@ type story struct {
 	needed  bdb.LSN   // from here on recovery needs it
 	end     bdb.LSN   // just after the last whole record
 	last    time.Time // of the last commit
+	ckp     bdb.LSN   // the ckp_lsn of the last checkpoint; zero: there is none
 	commits int64
+
+	since      bdb.LSN  // what was committed from there on is new to the files; zero: they are copies of a live environment
+	flight     inFlight // transactions in flight there
+	newCommits int64
 
 	dirs    map[string]bool         // data directories that records name, as the application spelled them
 	folders map[string]bool         // folders below the target that the log puts files into
@@ -55,6 +60,7 @@ func (s *story) read(ctx context.Context, dir string, key *bdb.Key) error {
 	}
 	defer log.Close() // only read
 	s.end, err = log.Walk(ctx, s.start, s.add)
+	s.flight.finish()
 	var damage *localenv.LogDamage
 	if errors.As(err, &damage) {
 		err = fmt.Errorf("%w: %w", err, manifest.ErrDamaged)
@@ -66,6 +72,15 @@ func (s *story) add(r *bdb.Record) error {
 	if c, ok := r.Commit(); ok && !c.Abort {
 		s.last = c.Time
 		s.commits++
+		if !r.LSN.Before(s.since) {
+			s.newCommits++
+		}
+	}
+	if c, ok := r.Checkpoint(); ok {
+		s.ckp = c.CkpLSN
+	}
+	if !s.since.IsZero() {
+		s.flight.add(r, r.LSN.Before(s.since))
 	}
 	// A backup that could not read the log needs all of it, by its own account.
 	if c, ok := r.Checkpoint(); ok && r.LSN.Before(s.begun) && s.needed.Before(c.CkpLSN) {
@@ -80,6 +95,14 @@ func (s *story) add(r *bdb.Record) error {
 	}
 	s.touched.add(r)
 	return s.history.Add(r)
+}
+
+// passed is the LSN up to which recovery passes over what was done to pages.
+func (s *story) passed() bdb.LSN {
+	if !s.since.IsZero() {
+		return s.since
+	}
+	return s.needed
 }
 
 // lookAt looks at all names in a record: recovery will open, make, rename and remove files by them.

@@ -52,7 +52,7 @@ func (r *restorer) scan(ctx context.Context) (*home, error) {
 			return nil, err
 		}
 		found := homeFile{dir: dir, rel: f.Path, path: path.Join(dir, f.Path), size: f.Stat.Size}
-		if strings.HasPrefix(found.rel, MarkerName) {
+		if ours(found.path) {
 			continue
 		}
 		if err := found.identify(env, f); err != nil {

@@ -113,7 +113,7 @@ func (l *layout) checkNames(m *manifest.Manifest) error {
 			return &NameError{Name: at, Problem: "by the mappings two files of the backup would be there"}
 		}
 		places[at] = true
-		if strings.HasPrefix(path.Base(at), MarkerName) && isTop(path.Dir(at)) || strings.HasPrefix(m.Files[i].Path, awayPrefix) || path.Dir(at) == l.logDir && logFileName.MatchString(path.Base(at)) {
+		if ours(at) || strings.HasPrefix(m.Files[i].Path, awayPrefix) || path.Dir(at) == l.logDir && logFileName.MatchString(path.Base(at)) {
 			return &NameError{Name: at, Problem: "the name is reserved"}
 		}
 	}

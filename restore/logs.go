@@ -126,7 +126,7 @@ func (l *logs) segment(ctx context.Context, w *logWriter, s manifest.SegmentName
 		return nil, err
 	}
 	if err := w.check(h); err != nil {
-		return nil, fmt.Errorf("object %s: %w: %w", s.Key(env), err, manifest.ErrDamaged)
+		return nil, fmt.Errorf("object %s: %w", s.Key(env), &otherLogError{err})
 	}
 	return h, nil
 }
@@ -144,6 +144,12 @@ type logWriter struct {
 }
 
 var errOverlap = errors.New("it holds other records than the segment before it: two logs are mixed")
+
+// otherLogError is a segment that is whole, but does not belong to what it was laid behind.
+type otherLogError struct{ err error }
+
+func (e *otherLogError) Error() string   { return fmt.Sprintf("%v: %v", e.err, manifest.ErrDamaged) }
+func (e *otherLogError) Unwrap() []error { return []error{e.err, manifest.ErrDamaged} }
 
 // begin sets the writer to the beginning of a segment.
 func (w *logWriter) begin(s manifest.SegmentName) error {

@@ -36,9 +36,9 @@ func (r *restorer) recover(ctx context.Context) error {
 	if r.speller, err = scratch.lead(r.lay.maps); err != nil {
 		return err
 	}
-	stages, err := r.story.history.Replay(r.story.needed, r.copied())
+	stages, err := r.replay()
 	if err != nil {
-		return &RecoveryError{End: r.story.end, Err: err}
+		return err
 	}
 	stop := r.prefetch(ctx)
 	defer stop()
@@ -62,8 +62,25 @@ func (r *restorer) recover(ctx context.Context) error {
 	return r.step(ctx, stepRecovered)
 }
 
-// copied is the LSN from which on the log, and not the copies of the files, says what was done to files.
+// replay plans the stages of recovery. What an earlier recovery left holds what was committed before its end and nothing of what was not: names too
+// are those of its end.
+func (r *restorer) replay() ([]*bdb.Replay, error) {
+	needed := r.story.needed
+	if !r.since.IsZero() {
+		needed = r.since
+	}
+	stages, err := r.story.history.Replay(needed, r.copied())
+	if err != nil {
+		return nil, &RecoveryError{End: r.story.end, Err: err}
+	}
+	return stages, nil
+}
+
+// copied is the LSN from which on the log, and not the files, says what was done to files.
 func (r *restorer) copied() bdb.LSN {
+	if !r.since.IsZero() {
+		return r.since
+	}
 	if r.m.BegunAt.Before(r.story.needed) {
 		return r.story.needed
 	}
@@ -170,8 +187,8 @@ func (r *restorer) copyLog(ctx context.Context, end bdb.LSN, amend []bdb.Amendme
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		from, to := path.Join(r.lay.logDir, logName(n)), path.Join(work, logName(n))
-		if n < end.File && n > r.story.needed.File && files[n] == nil && r.story.respells[n] == nil {
+		from, to := path.Join(r.logDir, logName(n)), path.Join(work, logName(n))
+		if n < end.File && n > r.story.passed().File && files[n] == nil && r.story.respells[n] == nil {
 			if err := r.t.root.Link(from, to); err == nil {
 				continue
 			}
@@ -207,8 +224,8 @@ func (r *restorer) copyFile(from, to string, size int64, change func(*os.File) e
 
 // amend changes records of one log file that goes up to end.
 func (r *restorer) amend(f *os.File, number uint32, list []bdb.Amendment, end bdb.LSN) error {
-	needed := r.story.needed
-	if len(list) == 0 && number != needed.File && len(r.story.respells[number]) == 0 {
+	passed := r.story.passed()
+	if len(list) == 0 && number > passed.File && len(r.story.respells[number]) == 0 {
 		return nil
 	}
 	first := make([]byte, bdb.LogHeaderSize)
@@ -219,8 +236,15 @@ func (r *restorer) amend(f *os.File, number uint32, list []bdb.Amendment, end bd
 	if err != nil {
 		return fmt.Errorf("log file %d: %w", number, err)
 	}
-	if number == needed.File {
-		if err := skipPages(f, decoder, needed); err != nil {
+	if number < passed.File {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		passed = bdb.LSN{File: number, Offset: uint32(info.Size())}
+	}
+	if number == passed.File {
+		if err := skipPages(f, decoder, passed, r.story.flight.keeps); err != nil {
 			return err
 		}
 	}
@@ -280,6 +304,11 @@ func readRecord(f *os.File, decoder *bdb.LogDecoder, lsn bdb.LSN) ([]byte, error
 // takeLog puts the log as recovery left it into the home: what it appended, and everything before as it was on the source.
 func (r *restorer) takeLog() error {
 	work := r.workLog()
+	if r.logDir != r.lay.logDir {
+		if err := r.replaceLog(); err != nil {
+			return err
+		}
+	}
 	entries, err := r.t.root.ReadDir(work)
 	if err != nil {
 		return err
@@ -291,7 +320,7 @@ func (r *restorer) takeLog() error {
 		}
 		from, to := path.Join(work, e.Name()), path.Join(r.lay.logDir, e.Name())
 		if n == r.story.end.File {
-			if err := r.unamend(from, to); err != nil {
+			if err := r.unamend(from, path.Join(r.logDir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -300,6 +329,27 @@ func (r *restorer) takeLog() error {
 		}
 	}
 	return r.t.root.RemoveAll(work)
+}
+
+// replaceLog puts the log that was replayed, but for its last file, in the place of the home's own.
+func (r *restorer) replaceLog() error {
+	entries, err := fs.ReadDir(r.t.root.FS(), r.lay.logDir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if logFileName.MatchString(e.Name()) {
+			if err := r.t.root.Remove(path.Join(r.lay.logDir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	for n := r.story.start.File; n < r.story.end.File; n++ {
+		if err := r.t.root.Link(path.Join(r.logDir, logName(n)), path.Join(r.lay.logDir, logName(n))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unamend puts the original records back into the copy of the last log file.

@@ -122,6 +122,8 @@ type restorer struct {
 	child   *child // the engine's, from the log on
 	damage  damages
 	story   *story
+	logDir  string  // in the target: the log that is replayed
+	since   bdb.LSN // the files are what a recovery left that ended here; zero: copies of a live environment
 	speller *speller
 	dirs    []string // where libdb looks for databases, as spelled
 	made    []string // folders that recovery may need and the backup did not have
@@ -199,6 +201,7 @@ func newRestorer(repo *repository.Repository, plan *Plan, opt Options) (*restore
 		opt.Engine.Password = "" // the engine would refuse it
 	}
 	r := &restorer{repo: repo, plan: plan, m: m, opt: opt, lay: lay, key: bdb.NewKey(opt.Engine.Password)}
+	r.logDir = lay.logDir
 	r.logs = &logs{repo: repo, plan: plan, dir: lay.logDir, key: r.key, progress: opt.Progress, damage: &r.damage}
 	r.result = &Result{
 		Environment: plan.Environment, Backup: plan.Backup, Timeline: plan.Timeline, End: plan.End, EndTime: plan.EndTime,

@@ -27,6 +27,14 @@ const (
 	scratchName = MarkerName + ".scratch"
 )
 
+// ours tells bdbvault's own names in a target.
+func ours(name string) bool {
+	if at := top(name); at != "." {
+		_, name, _ = strings.Cut(name, "/")
+	}
+	return strings.HasPrefix(name, ownPrefix)
+}
+
 // marker tells what a target is being restored to. Only the same restore may go on with it.
 type marker struct {
 	About       string            `json:"about"`
@@ -56,6 +64,7 @@ type target struct {
 
 	mark    marker
 	away    []*target // directories outside of home; in root they are below their awayName
+	standby bool      // a standby builds its own home: its state stays
 	removed int       // files that did not belong here
 	hidden  int       // processes that may have something open here, and could not be looked into
 }
@@ -337,7 +346,7 @@ func (t *target) sweep(dir string, folders, files map[string]bool) error {
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
 		switch {
-		case isTop(dir) && e.Name() == MarkerName || isLost(name) || e.Type().IsRegular() && files[name]:
+		case isTop(dir) && e.Name() == MarkerName || isLost(name) || t.standby && strings.HasPrefix(name, localenv.StandbyName) || e.Type().IsRegular() && files[name]:
 		case e.IsDir() && folders[name]:
 			t.root.Chmod(name, 0o700) // if it is ours; it gets its own mode in the end
 			err = t.sweep(name, folders, files)

@@ -13,6 +13,7 @@ import (
 	"github.com/adrg/xdg"
 	"github.com/urfave/cli/v2"
 
+	"bdbvault/archive"
 	"bdbvault/cmd/bdbvault/config"
 	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
@@ -137,8 +138,10 @@ func (c *call) openSource() (*source, error) {
 	if s.stateDir, err = c.stateDir(); err != nil {
 		return nil, err
 	}
-	s.Env, err = localenv.Open(home, bdb.NewKey(s.password))
-	return s, err
+	if s.Env, err = localenv.Open(home, bdb.NewKey(s.password)); err != nil {
+		return nil, err
+	}
+	return s, archive.CheckSource(s.Env)
 }
 
 // envName is the one given, else the last part of the home's path as the user wrote it, so that a symbolic link keeps its name.

@@ -145,7 +145,7 @@ func hint(err error) string {
 	case is[*archive.ChainError](err):
 		return "Take a full backup, which begins a new timeline: bdbvault backup. What was shipped before stays restorable."
 	}
-	for _, find := range []func(error) string{damageHint, diskHint, restoreHint, engineHint, storeHint, localHint} {
+	for _, find := range []func(error) string{standbyHint, damageHint, diskHint, restoreHint, engineHint, storeHint, localHint} {
 		if h := find(err); h != "" {
 			return h
 		}

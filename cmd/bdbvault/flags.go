@@ -158,6 +158,7 @@ func (p *program) commands() []*cli.Command {
 			Flags: join(watchFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
 		{Name: commandConfig, Usage: "check a configuration file, and print what watch makes of it", ArgsUsage: "check", Action: p.answer(checkConfig, "check"),
 			Flags: join(configFlags(), watchFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
+		p.standbyCommand(),
 		{Name: "version", Usage: "print versions", Action: p.answer(showVersion), Flags: join(engineFlags(), outputFlags())},
 	}
 }

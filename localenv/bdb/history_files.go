@@ -42,6 +42,9 @@ func (f *HistoryFile) Remade(copied LSN) bool {
 	return !f.createdBy.IsZero() && !f.createdBy.Before(copied)
 }
 
+// CreatedBy is the commit of the transaction that made the file; zero: none did, or it is not in the log added.
+func (f *HistoryFile) CreatedBy() LSN { return f.createdBy }
+
 // Files are the files that the log added so far knows, by id, as recovery must leave them: what transactions did that were not committed is
 // undone. The log does not know of files that were removed without a transaction.
 //

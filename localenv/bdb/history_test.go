@@ -339,13 +339,13 @@ func TestSkipPages(t *testing.T) {
 			t.Fatal(err)
 		}
 		for at := 0; at < len(w.buf); {
-			n, err := d.SkipPages(w.buf[at:min(at+600, len(w.buf))], LSN{1, uint32(at)})
+			n, err := d.SkipPages(w.buf[at:min(at+600, len(w.buf))], LSN{1, uint32(at)}, nil)
 			if err != nil {
 				t.Fatalf("at %d: %v", at, err)
 			}
 			at += n
 		}
-		if _, err := d.SkipPages(w.buf[:20], LSN{1, 0}); !errors.Is(err, ErrShortRecord) {
+		if _, err := d.SkipPages(w.buf[:20], LSN{1, 0}, nil); !errors.Is(err, ErrShortRecord) {
 			t.Errorf("not one whole record: %v", err)
 		}
 		err = walkLog(w.buf, key, func(_ *LogDecoder, r *Record) {

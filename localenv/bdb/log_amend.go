@@ -26,9 +26,9 @@ func (d *LogDecoder) Amend(a Amendment, record []byte) error {
 	return d.seal(record[:r.Len])
 }
 
-// SkipPages has recovery pass over all records in b that change pages, as AmendSkip does with one. b begins with the record at lsn; n is the length of the
+// SkipPages has recovery pass over all records in b that change pages, as AmendSkip does with one, but for those that keep wants (nil: none). b begins with the record at lsn; n is the length of the
 // whole records in it. The error is ErrShortRecord if there is none.
-func (d *LogDecoder) SkipPages(b []byte, lsn LSN) (n int, err error) {
+func (d *LogDecoder) SkipPages(b []byte, lsn LSN, keep func(*Record) bool) (n int, err error) {
 	for n < len(b) {
 		var r Record
 		err := d.Decode(&r, lsn, b[n:])
@@ -43,7 +43,7 @@ func (d *LogDecoder) SkipPages(b []byte, lsn LSN) (n int, err error) {
 		record := b[n:][:r.Len]
 		n += int(r.Len)
 		lsn = r.Next()
-		if !r.ChangesPages() {
+		if !r.ChangesPages() || keep != nil && keep(&r) {
 			continue
 		}
 		r.order.PutUint32(r.Body, r.Type|debugFlag)
