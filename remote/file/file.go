@@ -32,6 +32,7 @@ import (
 type driver struct {
 	dir   string
 	sweep sync.Once // of what crashed processes left
+	seen  lastFolder
 }
 
 // New makes a driver for a directory. Whether that exists shows when it is first used.
@@ -242,7 +243,7 @@ func (d *driver) List(ctx context.Context, prefix, after string, fn func(remote.
 		return now, err
 	}
 	defer root.Close() // only used to find files
-	w := &walk{ctx: ctx, root: root, prefix: prefix, after: after, fn: fn}
+	w := &walk{ctx: ctx, root: root, prefix: prefix, after: after, fn: fn, seen: &d.seen}
 	return now, w.dir("")
 }
 

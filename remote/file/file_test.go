@@ -3,12 +3,15 @@ package file_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -223,4 +226,59 @@ func TestFullAndReadOnly(t *testing.T) {
 	if got, err := b.Get(t.Context(), "first", 1<<20); err != nil || len(got) != len(data) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
+}
+
+// A large folder is remembered between lists; what comes and goes meanwhile shows all the same.
+func TestLargeFolder(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir)
+	if err := put(t, b, "a/00000", "x"); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"a/00000"}
+	for i := 1; i < 3000; i++ { // not through the driver, which would sync each
+		want = append(want, fmt.Sprintf("a/%05d", 2*i))
+		if err := os.WriteFile(filepath.Join(dir, want[i]), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := time.Now().Add(-time.Hour)
+	settle := func() { // as if the last change were long ago
+		if err := os.Chtimes(filepath.Join(dir, "a"), long, long); err != nil {
+			t.Fatal(err)
+		}
+		long = long.Add(time.Minute)
+	}
+	check := func() {
+		t.Helper()
+		for range 2 { // the second time as remembered
+			for _, from := range []int{-1, 0, 1234, len(want) - 1} {
+				after := ""
+				if from >= 0 {
+					after = want[from]
+				}
+				var got []string
+				if _, err := b.List(t.Context(), "a/", after, func(i remote.Info) error { got = append(got, i.Key); return nil }); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(got, want[from+1:]) {
+					t.Fatalf("after %q: %d keys, want %d", after, len(got), len(want)-from-1)
+				}
+			}
+		}
+	}
+	settle()
+	check()
+	if err := put(t, b, "a/00001", "x"); err != nil {
+		t.Fatal(err)
+	}
+	want = slices.Insert(want, 1, "a/00001")
+	check()
+	settle()
+	check()
+	if err := b.Delete(t.Context(), want[2000:2001]); err != nil {
+		t.Fatal(err)
+	}
+	want = slices.Delete(want, 2000, 2001)
+	check()
 }
