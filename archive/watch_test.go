@@ -360,6 +360,9 @@ func TestWatchFindsAnotherLog(t *testing.T) {
 		}
 		commit(t, envtest.Open(b.home, ""), 900, envtest.BankOptions{Seed: 9})
 		finish(t, b, w, 900)
+		if r, err := envtest.CheckBank(b.home, ""); err != nil {
+			t.Errorf("the source itself is no prefix of %d commits, so this shows nothing: %v", r.LastCommit, err)
+		}
 		if len(w.heard(archive.EventChainBroken)) != 1 {
 			t.Error("no event tells that the chain is broken")
 		}
@@ -403,9 +406,18 @@ func TestWatchFindsAnotherLog(t *testing.T) {
 	})
 }
 
-// overwrite brings the log files of one home to what they are in another, as a disk does that lost its last writes: in place.
+// overwrite brings the files of one home to what they are in another, as a disk does that lost its last writes: in place.
 func overwrite(t *testing.T, from, to string) {
 	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(to, "log.*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range logs {
+		if _, err := os.Stat(filepath.Join(from, filepath.Base(name))); err != nil {
+			os.Remove(name)
+		}
+	}
 	entries, err := os.ReadDir(from)
 	if err != nil {
 		t.Fatal(err)
@@ -425,7 +437,7 @@ func overwrite(t *testing.T, from, to string) {
 		if _, err := f.WriteAt(data, 0); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.Close(); err != nil {
+		if err := errors.Join(f.Truncate(int64(len(data))), f.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}
