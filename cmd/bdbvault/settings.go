@@ -206,8 +206,9 @@ func entryName(s *config.Section) string {
 
 func sameHome(s *config.Section, home string) bool {
 	own, ok := s.Get(flagHome)
-	abs, err := filepath.Abs(home)
-	return ok && err == nil && filepath.Clean(own.Value) == abs
+	a, err := filepath.Abs(own.Value)
+	b, err2 := filepath.Abs(home)
+	return ok && err == nil && err2 == nil && a == b
 }
 
 func entryNames(list []config.Section) string {

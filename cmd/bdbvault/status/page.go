@@ -100,10 +100,10 @@ func newView(s *Snapshot) *view {
 	}
 	v.Headline = headline(v.Environments, len(v.Troubles))
 	switch {
-	case len(v.Troubles) == 0:
-		v.Lead = "Every commit goes to " + s.Repository + "."
-	case len(v.Environments) == 1: // the headline has its name
+	case len(v.Troubles) == 1 && len(v.Environments) == 1: // the headline has its name
 		v.Lead, v.Troubles = v.Troubles[0].Reason+".", nil
+	case len(v.Troubles) == 0 && len(v.Environments) > 0 && len(struggling(v.Environments)) == 0:
+		v.Lead = "Every commit goes to " + s.Repository + "."
 	}
 	v.Title = v.Headline + " · bdbvault"
 	return v
@@ -113,8 +113,13 @@ func headline(list []environmentView, troubles int) string {
 	switch all := len(list); {
 	case all == 0:
 		return "Nothing is being watched"
+	case troubles == 0 && all == 1 && list[0].Verdict.Tone == wait:
+		return list[0].Name + " is " + list[0].Verdict.Word
 	case troubles == 0 && all == 1:
 		return list[0].Name + " is protected"
+	case troubles == 0 && len(struggling(list)) > 0:
+		first := &list[struggling(list)[0]]
+		return fmt.Sprintf("%d environments; %s is %s", all, first.Name, first.Verdict.Word)
 	case troubles == 0:
 		return fmt.Sprintf("All %d environments are protected", all)
 	case all == 1:
@@ -159,6 +164,16 @@ func trouble(e *Environment, now time.Time) string {
 		return w.LastError
 	}
 	return fmt.Sprintf("For %s: %s", about(now.Sub(w.RetryingSince)), w.LastError)
+}
+
+// struggling are the environments that are healthy, but not well.
+func struggling(list []environmentView) (which []int) {
+	for i := range list {
+		if v := &list[i].Verdict; v.Healthy && v.Tone == wait {
+			which = append(which, i)
+		}
+	}
+	return which
 }
 
 // maxEvents is how many events are shown.

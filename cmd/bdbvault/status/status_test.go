@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +154,44 @@ func TestMetrics(t *testing.T) {
 	} {
 		if !strings.Contains(body, "\n"+line) {
 			t.Errorf("no %s", line)
+		}
+	}
+}
+
+// TestHeadlines: the first line says the worst there is.
+func TestHeadlines(t *testing.T) {
+	hiccup := healthySample()
+	hiccup.Watch.State, hiccup.Watch.LagSeconds = archive.WatchRetrying, 5
+	for want, list := range map[string][]Environment{
+		"Nothing is being watched":            nil,
+		"bank is protected":                   {healthySample()},
+		"bank is retrying":                    {hiccup},
+		"shop needs attention":                {laggingSample()},
+		"All 2 environments are protected":    {healthySample(), healthySample()},
+		"2 environments; bank is retrying":    {healthySample(), hiccup},
+		"1 of 2 environments needs attention": {healthySample(), laggingSample()},
+		"2 of 3 environments need attention":  {hiccup, failedSample(), laggingSample()},
+	} {
+		s := sampleOf(list...)
+		if v := newView(&s); v.Headline != want || strings.Contains(v.Lead, "Every commit") != strings.Contains(want, "protected") {
+			t.Errorf("got %q and %q, want %q", v.Headline, v.Lead, want)
+		}
+	}
+}
+
+// TestReadmeNamesMetrics: who writes an alarm finds every metric described.
+func TestReadmeNamesMetrics(t *testing.T) {
+	readme, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	descs := make(chan *prometheus.Desc, 100)
+	newCollector(everySample).Describe(descs)
+	close(descs)
+	for d := range descs {
+		_, name, _ := strings.Cut(d.String(), `fqName: "`)
+		if name, _, _ = strings.Cut(name, `"`); !strings.Contains(string(readme), name) {
+			t.Errorf("README says nothing of %s", name)
 		}
 	}
 }
