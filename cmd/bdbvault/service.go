@@ -66,7 +66,7 @@ func (s *service) run(ctx context.Context) error {
 func (s *service) announce(a net.Addr) {
 	line := fmt.Sprintf("status page, metrics and health at http://%s/", a)
 	if host, _, err := net.SplitHostPort(a.String()); err != nil || !isLoopback(host) {
-		s.log.write("", levelWarning, line+": other hosts can read it, there is no password; let a firewall or a proxy see to who may")
+		s.log.write("", levelWarning, line+": other hosts can read it and there is no password; restrict it by a firewall or a proxy")
 		return
 	}
 	s.log.write("", levelInfo, line)
