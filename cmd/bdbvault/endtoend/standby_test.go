@@ -56,7 +56,7 @@ func (f *followed) disturb() {
 	if err := cmd.Start(); err != nil {
 		f.t.Fatal(err)
 	}
-	time.Sleep(time.Duration(f.random.IntN(600)) * time.Millisecond) // a moment at random
+	time.Sleep(time.Duration(f.random.IntN(300)) * time.Millisecond) // a moment at random, most within the cycle
 	if f.random.IntN(3) == 0 {
 		if child := childOf(cmd.Process.Pid); child != 0 {
 			_ = syscall.Kill(child, syscall.SIGKILL)
