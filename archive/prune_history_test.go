@@ -466,8 +466,9 @@ func (p *past) checkPrune(before map[string]int64, listed map[manifest.BackupID]
 		case "logs", "condemned":
 		case "backups":
 			id, err := manifest.ParseManifestKey("test", key)
-			if err == nil && listed[id] != nil && p.holds()[id] {
-				p.fail("%s is held and taken: %v", key, err)
+			// A prune that is killed before its second look at the holds leaves putting back to the next one.
+			if late := strings.HasSuffix(p.trace[len(p.trace)-1], `killed at "expired"`); err == nil && listed[id] != nil && p.holds()[id] && !late {
+				p.fail("%s is held and taken", key)
 			}
 		case "holds":
 			if !strings.Contains(p.trace[len(p.trace)-1], "release") && !slices.ContainsFunc(p.trace, func(s string) bool { return strings.Contains(s, "release") }) {

@@ -145,7 +145,7 @@ func hint(err error) string {
 	case is[*archive.ChainError](err):
 		return "Take a full backup, which begins a new timeline: bdbvault backup. What was shipped before stays restorable."
 	}
-	for _, find := range []func(error) string{standbyHint, damageHint, diskHint, restoreHint, engineHint, storeHint, localHint} {
+	for _, find := range []func(error) string{standbyHint, pruneHint, damageHint, diskHint, restoreHint, engineHint, storeHint, localHint} {
 		if h := find(err); h != "" {
 			return h
 		}
@@ -163,6 +163,8 @@ func damageHint(err error) string {
 		return "The log was truncated, or files of another environment lie here. Recover the environment (db_recover) before you back it up."
 	case is[*manifest.GapError](err):
 		return "Log is missing in the store. Restore an older backup with --backup ID, and take a full backup now: bdbvault backup"
+	case is[*archive.UnreadableError](err) && errors.Is(err, manifest.ErrDamaged):
+		return "If that backup is given up, delete that object by hand; then prune goes on."
 	case is[*manifest.FormatError](err):
 		return "It was written by a newer bdbvault: use that one."
 	case is[*repository.VoidError](err), errors.Is(err, manifest.ErrDamaged), is[*restore.DamageError](err):
@@ -191,6 +193,23 @@ func isAbsoluteName(err error) bool {
 func isNotEmpty(err error) bool {
 	e, ok := errors.AsType[*restore.TargetError](err)
 	return ok && e.NotEmpty
+}
+
+func pruneHint(err error) string {
+	switch {
+	case errors.Is(err, archive.ErrNoneUsable):
+		return "bdbvault list says what is wrong with each. Take a full backup first: bdbvault backup"
+	case is[*archive.CopiedError](err):
+		return "Prune where the repository was made. Here, take a full backup into a new repository, and delete this one when it is old enough."
+	case is[*archive.GoneError](err):
+		return "bdbvault list shows all backups. What a prune took in the last hours can be put back: bdbvault prune --undo ID"
+	case is[*archive.NotCondemnedError](err):
+		if e, _ := errors.AsType[*archive.NotCondemnedError](err); e.By != "" {
+			return "Take back all of that prune: bdbvault prune --undo " + string(e.By)
+		}
+		return "prune prints its ID. Its list stands below condemned/ in the repository until the grace period is over."
+	}
+	return ""
 }
 
 func restoreHint(err error) string {
@@ -251,7 +270,7 @@ var storeHints = map[remote.Kind]string{
 	remote.NoBucket:    "Make the bucket first (aws s3 mb s3://BUCKET); check the name, --endpoint and --region.",
 	remote.Auth:        "Check the keys: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile; and that they belong to this --endpoint.",
 	remote.Expired:     "Get new credentials (aws sso login, or a new AWS_SESSION_TOKEN).",
-	remote.Denied:      "The keys are known but may not do this. Backup needs to get, put and list below the prefix, restore to get and list.",
+	remote.Denied:      "The keys are known but may not do this. Backup needs to get, put and list below the prefix, restore to get and list, prune and release to delete besides.",
 	remote.WrongRegion: "Give the bucket's region with --region or AWS_REGION.",
 	remote.ClockSkew:   "Set this host's clock (chronyc makestep, timedatectl).",
 	remote.Untrusted:   "Give the store's certificate authority with --ca-file FILE, and check that the host name is the certificate's.",

@@ -159,6 +159,12 @@ func (p *program) commands() []*cli.Command {
 		{Name: commandConfig, Usage: "check a configuration file, and print what watch makes of it", ArgsUsage: "check", Action: p.answer(checkConfig, "check"),
 			Flags: join(configFlags(), watchFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
 		p.standbyCommand(),
+		{Name: "prune", Usage: "remove backups and log that a policy does not keep, in two phases", Action: p.deed(prune),
+			Flags: join(pruneFlags(), repositoryFlags(), outputFlags())},
+		{Name: "hold", Usage: "keep one backup from every prune", ArgsUsage: "ID", Action: p.deed(hold, "ID"),
+			Flags: join(holdFlags(), repositoryFlags(), outputFlags())},
+		{Name: "release", Usage: "end a hold", ArgsUsage: "ID", Action: p.deed(release, "ID"),
+			Flags: join(holdFlags(), repositoryFlags(), outputFlags())},
 		{Name: "version", Usage: "print versions", Action: p.answer(showVersion), Flags: join(engineFlags(), outputFlags())},
 	}
 }

@@ -99,9 +99,10 @@ type result interface {
 // action is a command: its result is printed even beside an error, if there is one.
 type action func(ctx context.Context, c *call) (result, error)
 
-// deed makes f, which does something, an action of urfave/cli. With --quiet its result is not printed: no news is good news.
-func (p *program) deed(f action) cli.ActionFunc {
-	return p.command(f, func(c *call) bool { return p.json || !c.Bool(flagQuiet) })
+// deed makes f, which does something, an action of urfave/cli that takes exactly the arguments named. With --quiet its result is not printed:
+// no news is good news.
+func (p *program) deed(f action, arguments ...string) cli.ActionFunc {
+	return p.command(f, func(c *call) bool { return p.json || !c.Bool(flagQuiet) }, arguments...)
 }
 
 // answer makes f, whose result is what was asked for, an action of urfave/cli that takes exactly the arguments named.

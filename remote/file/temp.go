@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -74,12 +75,27 @@ func (t *temp) publish(ctx context.Context, key string, ifAbsent bool) error {
 		removeEmpty(t.root, dir)
 		return err
 	}
+	dated := t.date()
 	f := t.f
 	t.f = nil
-	if err := f.Close(); err != nil {
+	if err := errors.Join(dated, f.Close()); err != nil {
 		return err
 	}
 	return syncDir(t.root, dir)
+}
+
+// date gives an object the age of its name, not of its bytes: what a process wrote, and named only when it had stood still for a day, was not
+// in the store for that day. The kernel notes in ctime when the name was given.
+func (t *temp) date() error {
+	var s unix.Stat_t
+	if err := unix.Fstat(int(t.f.Fd()), &s); err != nil {
+		return err
+	}
+	if written, named := time.Unix(s.Mtim.Unix()), time.Unix(s.Ctim.Unix()); named.Sub(written) < time.Second {
+		return nil
+	}
+	named := unix.NsecToTimeval(s.Ctim.Nano())
+	return unix.Futimes(int(t.f.Fd()), []unix.Timeval{named, named})
 }
 
 // maxRaces limits how often a Delete may take away the folder, empty for a moment, that an object is about to get into.
