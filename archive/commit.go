@@ -158,6 +158,9 @@ func (b *backup) committed(ctx context.Context, data []byte, looked time.Time) e
 	// Half the grace period is hours: only a run that was frozen that long by its own clock has to ask the store's.
 	if elapsed(looked) > b.repo.Info.Grace()/8 {
 		info, err := b.repo.Bucket.Stat(ctx, manifest.ManifestKey(b.opt.Env, b.m.ID))
+		if errors.Is(err, remote.ErrNotFound) {
+			return &GoneError{Env: b.opt.Env, Backup: b.m.ID, Pruned: true}
+		}
 		if err != nil {
 			return err
 		}

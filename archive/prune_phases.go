@@ -146,7 +146,10 @@ func (p *pruner) newList(ctx context.Context) (*manifest.Condemned, error) {
 		if p.policy.Fulls[i].Keep {
 			continue
 		}
-		m, err := p.repo.Manifest(ctx, p.opt.Env, f.stored)
+		m, err := f.manifest, error(nil)
+		if m == nil {
+			m, err = p.repo.Manifest(ctx, p.opt.Env, f.stored)
+		}
 		if errors.Is(err, remote.ErrNotFound) {
 			continue // another prune was faster
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -169,11 +170,17 @@ type full struct {
 	needs   set
 	problem error // why it can't be restored; nil: it can
 	void    bool  // it is no backup
+
+	manifest *manifest.Manifest // if it was small enough to be remembered
 }
+
+// maxRemembered bounds the manifests that are remembered, in stored bytes. Others are read again if they expire.
+const maxRemembered = 8 << 20
 
 // fulls reads all manifests. One that can't be read stops everything: what it needs is not known.
 func (s *stock) fulls(ctx context.Context) ([]*full, error) {
 	list := make([]*full, len(s.backups))
+	var remembered atomic.Int64
 	chains := s.logs(func(int) bool { return true })
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(manifestReaders)
@@ -188,6 +195,9 @@ func (s *stock) fulls(ctx context.Context) ([]*full, error) {
 			}
 			list[i] = s.digest(m, chains[m.Timeline])
 			list[i].stored, list[i].void = b, m.Void(b.Stored, s.grace())
+			if remembered.Add(b.Size) <= maxRemembered {
+				list[i].manifest = m
+			}
 			if list[i].void && s.copied(m) {
 				return &CopiedError{Env: s.env, Backup: m.ID}
 			}

@@ -39,12 +39,14 @@ const (
 	doBackup  = "backup"
 	doShip    = "ship"
 	doRestore = "restore"
+	doPrune   = "prune"
 )
 
-// Whom an errand kills.
+// Whom an errand kills, or stops until somebody lets it go on.
 const (
-	self  = "self"
-	child = "engine"
+	self   = "self"
+	child  = "engine"
+	frozen = "frozen"
 )
 
 // errand is what another process is told to do, and at which point of it to kill itself or its engine.
@@ -58,6 +60,8 @@ type errand struct {
 	BulkSafe   string // of a backup
 	Checkpoint bool
 	ReadAll    bool
+
+	Keep int // last backups, of a prune
 
 	To     string // of a restore
 	Backup manifest.BackupID
@@ -138,6 +142,10 @@ func (w *watch) run(ctx context.Context) error {
 	}
 	if w.Do == doRestore {
 		return w.restore(ctx, repo)
+	}
+	if w.Do == doPrune {
+		_, err := archive.Prune(ctx, repo, archive.PruneOptions{Env: "test", Policy: manifest.Policy{Last: w.Keep, Window: &manifest.Span{}}, Progress: w, Step: w.step})
+		return err
 	}
 	env, err := localenv.Open(w.Home, nil)
 	if err != nil {
@@ -245,6 +253,10 @@ func (w *watch) strike() {
 	if w.Victim == self {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
+	}
+	if w.Victim == frozen {
+		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		return
 	}
 	pid := engineOf(os.Getpid())
 	if pid == 0 {
