@@ -71,7 +71,7 @@ func TestPruneBesideRestic(t *testing.T) {
 	if first+second > theirs/10 {
 		t.Errorf("prune took %v, restic %v", first+second, theirs)
 	}
-	// Restic's requests grow with the data, which is small here; these do not. It sent 350 for ten backups of 2 GiB.
+	// Restic's requests grow with the data, which is small here; these do not. The limit is a tenth of what it needed where the target was set.
 	if one+two > 35 {
 		t.Errorf("prune sent %d requests", one+two)
 	}
