@@ -144,6 +144,10 @@ func checkBlind(t *testing.T, home string, want []line, end bdb.LSN) {
 		if r.LSN != want[n].lsn || r.Body != nil {
 			return fmt.Errorf("record %s, want %s", r.LSN, want[n].lsn)
 		}
+		raw := make([]byte, r.Len)
+		if _, err := l.ReadAt(t.Context(), r.LSN.File, raw, int64(r.LSN.Offset)); err != nil || !bytes.Equal(raw, r.Raw) {
+			return fmt.Errorf("record %s is not given as it stands in the file: %v", r.LSN, err)
+		}
 		n++
 		return nil
 	})

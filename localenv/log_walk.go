@@ -235,6 +235,7 @@ func (w *logWalk) acceptUnproved(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", w.h.Path, err)
 	}
+	w.record.Raw = b[:length:length] // looking ahead may have read the record anew, over the bytes that it had
 	var next bdb.Record
 	err = w.decoder.Check(&next, w.record.Next(), b[length:])
 	isHeader := err == nil || errors.Is(err, bdb.ErrShortRecord) && next.Len != 0
