@@ -4,7 +4,7 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-PATH=$PWD/bin:$PATH
+PATH=${BIN:-$PWD/bin}:$PATH
 where=$(mktemp -d "${TMPDIR:-/tmp}/bdbvault-demo.XXXXXX")
 home=$where/bank
 export BDBVAULT_REPOSITORY="file://$where/repository" BDBVAULT_STATE_DIR="$where/state"
@@ -42,7 +42,7 @@ du -sh "$home" | awk '{ print $1 " in " $2 }'
 say "2. Three processes transfer money between accounts; every commit is numbered"
 writers=
 for i in 0 1 2; do
-	dbworkload bank --home "$home" --worker $i --seed 1 --rate 300 <"$where/leash" >"$where/writer.$i.log" 2>&1 &
+	dbworkload bank-worker --home "$home" --worker $i --seed 1 --rate 300 <"$where/leash" >"$where/writer.$i.log" 2>&1 &
 	writers="$writers $!"
 done
 exec 9>"$where/leash"
@@ -76,7 +76,7 @@ say "7. Is it right?"
 for db in bank.db bank-history.db bank-accounts-0.db bank-accounts-1.db bank-accounts-2.db archive/old.db index.db; do
 	show db5.3_verify -q "$home/data/$db"
 done
-dbworkload check-bank --home "$home" >"$where/report.json"
+dbworkload check-bank --json --home "$home" >"$where/report.json"
 restored=$(tr ',{' '\n\n' <"$where/report.json" | sed -n 's/^"LastCommit"://p')
 if [ "$restored" -lt "$shipped" ]; then
 	echo "commit $shipped was shipped, but only $restored came back" >&2
