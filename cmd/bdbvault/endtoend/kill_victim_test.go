@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -255,7 +256,11 @@ func (w *watch) strike() {
 		select {}
 	}
 	if w.Victim == frozen {
+		// The signal may take another thread first, so this one waits until it is all over.
+		over := make(chan os.Signal, 1)
+		signal.Notify(over, syscall.SIGCONT)
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		<-over
 		return
 	}
 	pid := engineOf(os.Getpid())
