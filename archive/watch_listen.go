@@ -11,7 +11,7 @@ import (
 
 const (
 	// heardPause is how long nothing is listened to after something was heard. A busy log is written thousands of times a second; what happens meanwhile is
-	// one event in the kernel's queue. No log file becomes removable so soon after it was begun.
+	// one event in the kernel's queue. No log file becomes removable so soon after it was begun. A watch that ships more often listens more often.
 	heardPause = 20 * time.Millisecond
 	// quietAfter tells that the queue is empty.
 	quietAfter = time.Millisecond
@@ -56,7 +56,7 @@ func (s *sitting) listen(ctx context.Context) error {
 		default:
 		}
 		if heard {
-			heard = sleep(ctx, heardPause) && drain(events, errs)
+			heard = sleep(ctx, min(heardPause, s.w.opt.ShipEvery)) && drain(events, errs)
 		}
 	}
 }
