@@ -201,7 +201,7 @@ func (s *shipper) broken(format string, args ...any) error {
 // continues proves that the local log goes on where the stored one ends: the bytes up to there have the hash that was stored with the
 // last segment, and are all still there.
 func (s *shipper) continues(ctx context.Context) error {
-	if err := s.promoted(); err != nil {
+	if err := s.branched(); err != nil {
 		return err
 	}
 	s.reading.RLock()

@@ -23,20 +23,28 @@ func CheckSource(env *localenv.Env) error {
 	return err
 }
 
-// promoted is the *ChainError of a home that was a standby of the timeline. Its log goes on where the stored one ended for it, and so may that of
-// the home that it stood by for: two histories must not get into one timeline.
-func (s *shipper) promoted() error {
+// branched is the *ChainError of a home that was a standby of the timeline, or restored from it. Its log goes on where the stored one ended for it, and so may
+// that of the home that it stands for: two histories must not get into one timeline.
+func (s *shipper) branched() error {
 	if err := CheckSource(s.source); err != nil {
 		return err
 	}
-	note, err := s.source.Promoted()
-	if err != nil || note == nil || note.Timeline != s.timeline.String() {
-		return err
+	for _, b := range []struct {
+		read func() (*localenv.Promotion, error)
+		what string
+	}{{s.source.Promoted, "the home was a standby, and promoted at LSN %s"}, {s.source.Origin, "the home was restored, up to LSN %s"}} {
+		note, err := b.read()
+		if err != nil {
+			return err
+		}
+		if note == nil || note.Timeline != s.timeline.String() {
+			continue
+		}
+		shipped := bdb.LSN{File: s.first}
+		if s.last != nil {
+			shipped = s.last.EndLSN()
+		}
+		return &ChainError{Timeline: s.timeline, Shipped: shipped, Reason: fmt.Sprintf(b.what, note.End)}
 	}
-	shipped := bdb.LSN{File: s.first}
-	if s.last != nil {
-		shipped = s.last.EndLSN()
-	}
-	return &ChainError{Timeline: s.timeline, Shipped: shipped,
-		Reason: fmt.Sprintf("the home was a standby, and promoted at LSN %s", note.End)}
+	return nil
 }

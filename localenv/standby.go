@@ -18,13 +18,15 @@ const (
 	StandbyName = ".bdbvault-standby"
 	// PromotedName is the file that tells of a home that it was a standby.
 	PromotedName = ".bdbvault-promoted"
+	// OriginName is the file that tells of a home from what it was restored.
+	OriginName = ".bdbvault-origin"
 )
 
-// Promotion is what PromotedName holds, as JSON. The home's log goes on where the log of that timeline ended for it, so that nothing but this note
-// tells the two apart.
+// Promotion is what PromotedName and OriginName hold, as JSON. The home's log goes on where the log of that timeline ended for it, so that nothing but this
+// note tells the two apart.
 type Promotion struct {
 	About       string    `json:"about"`
-	Environment string    `json:"environment"` // whose standby it was
+	Environment string    `json:"environment"` // whose standby it was, or from which it was restored
 	Timeline    string    `json:"timeline"`    // which it followed
 	End         bdb.LSN   `json:"end"`         // up to here
 	At          time.Time `json:"at"`
@@ -40,8 +42,13 @@ func (e *Env) IsStandby() (bool, error) {
 }
 
 // Promoted returns the note of a home that was a standby; nil for all others.
-func (e *Env) Promoted() (*Promotion, error) {
-	text, err := os.ReadFile(filepath.Join(e.Home, PromotedName))
+func (e *Env) Promoted() (*Promotion, error) { return e.note(PromotedName) }
+
+// Origin returns the note of a home that was restored; nil for all others.
+func (e *Env) Origin() (*Promotion, error) { return e.note(OriginName) }
+
+func (e *Env) note(name string) (*Promotion, error) {
+	text, err := os.ReadFile(filepath.Join(e.Home, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -50,7 +57,7 @@ func (e *Env) Promoted() (*Promotion, error) {
 	}
 	p := new(Promotion)
 	if err := json.Unmarshal(text, p); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(e.Home, PromotedName), err)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(e.Home, name), err)
 	}
 	return p, nil
 }
@@ -64,6 +71,8 @@ func ownFile(name string) (reason string) {
 		return "state of a standby"
 	case name == PromotedName:
 		return "note of a promotion"
+	case name == OriginName:
+		return "note of a restore"
 	}
 	return ""
 }

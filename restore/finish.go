@@ -2,14 +2,18 @@ package restore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"bdbvault/localenv"
 )
 
 // finish makes of the recovered files a home: attributes, stable storage, and the marker goes.
@@ -17,10 +21,38 @@ func (r *restorer) finish(ctx context.Context) error {
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
+	if err := r.leaveOrigin(); err != nil {
+		return err
+	}
 	if err := r.step(ctx, stepFinished); err != nil {
 		return err
 	}
 	return r.t.finish()
+}
+
+const originText = "This home was restored by bdbvault. Its next full backup begins a new timeline: the home that it was restored from may still add to the old one."
+
+// leaveOrigin notes what the home was restored from. A standby goes on following that, and gets a note when it is promoted.
+func (r *restorer) leaveOrigin() error {
+	if r.t.standby {
+		return nil
+	}
+	return r.leave(localenv.OriginName, &localenv.Promotion{
+		About: originText, Environment: r.plan.Environment, Timeline: r.plan.Timeline.String(), End: r.plan.End, At: time.Now().UTC(),
+	})
+}
+
+// leave writes a note on where the home comes from, to stable storage.
+func (r *restorer) leave(name string, note *localenv.Promotion) error {
+	text, err := json.MarshalIndent(note, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := r.t.replace(name, append(text, '\n')); err != nil {
+		return err
+	}
+	_, file, _ := r.owners()
+	return r.t.give(name, file)
 }
 
 // settle brings everything but the marker into the state in which a home is handed over.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"bdbvault/localenv"
 	"bdbvault/localenv/envtest"
 	"bdbvault/manifest"
 	"bdbvault/restore"
@@ -96,7 +97,7 @@ func checkMapped(t *testing.T, dir, new string) {
 	t.Helper()
 	is := files(t, new)
 	for name := range maps.Keys(is) {
-		if strings.Contains(name, "bdbvault") {
+		if strings.Contains(strings.TrimSuffix(name, localenv.OriginName), "bdbvault") {
 			t.Errorf("left behind: %s", name)
 		}
 	}
@@ -272,7 +273,7 @@ func TestMappedInterrupted(t *testing.T) {
 		}
 		holds(t, want, to, "")
 		for name := range files(t, new) {
-			if strings.Contains(name, "bdbvault") || strings.Contains(name, "extra") && !strings.HasPrefix(name, "other") {
+			if strings.Contains(strings.TrimSuffix(name, localenv.OriginName), "bdbvault") || strings.Contains(name, "extra") && !strings.HasPrefix(name, "other") {
 				t.Errorf("left behind: %s", name)
 			}
 		}

@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"time"
@@ -91,15 +90,7 @@ func (s *Standby) letGo(ctx context.Context, r *restorer) error {
 	note := localenv.Promotion{
 		About: promotedText, Environment: s.st.Environment, Timeline: s.st.Timeline.String(), End: s.st.End, At: time.Now().UTC(),
 	}
-	text, err := json.MarshalIndent(note, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := s.t.replace(localenv.PromotedName, append(text, '\n')); err != nil {
-		return err
-	}
-	_, file, _ := r.owners()
-	if err := s.t.give(localenv.PromotedName, file); err != nil {
+	if err := r.leave(localenv.PromotedName, &note); err != nil {
 		return err
 	}
 	if err := s.step(ctx, stepNoted); err != nil {

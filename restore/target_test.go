@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"bdbvault/localenv"
 	"bdbvault/localenv/envtest"
 	"bdbvault/manifest"
 	"bdbvault/restore"
@@ -107,7 +108,7 @@ func TestAttributes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") || strings.HasPrefix(e.Name(), "__db") {
+		if strings.HasPrefix(e.Name(), ".") && e.Name() != localenv.OriginName || strings.HasPrefix(e.Name(), "__db") {
 			t.Errorf("left behind: %s", e.Name())
 		}
 	}
