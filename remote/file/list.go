@@ -1,13 +1,13 @@
 package file
 
 import (
-	"cmp"
+	"container/heap"
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,7 +40,7 @@ func (w *walk) dir(at string) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range all[w.begin(at, all):] {
+	for e := range inOrder(all) {
 		switch key := at + e.name; {
 		case key > w.prefix && !strings.HasPrefix(key, w.prefix):
 			return nil // and so are all behind
@@ -56,15 +56,37 @@ func (w *walk) dir(at string) error {
 	return nil
 }
 
-// begin is the index of the first entry of a folder that may be wanted. A folder may be large and the list begin near its end.
-func (w *walk) begin(at string, all []entry) int {
-	i, _ := slices.BinarySearchFunc(all, w.after, func(e entry, after string) int {
-		if e.IsDir() && strings.HasPrefix(after, at+e.name) {
-			return 1 // holds the place where the list begins
+// before reports whether all that an entry of the folder holds lies before the place where the list begins.
+func (w *walk) before(at string, e entry) bool {
+	key := at + e.name
+	return key <= w.after && !(e.IsDir() && strings.HasPrefix(w.after, key))
+}
+
+// inOrder gives entries by name, and takes the slice for that. Often only the first ones of very many are wanted, so they
+// are not sorted but kept in a heap.
+func inOrder(all []entry) iter.Seq[entry] {
+	return func(yield func(entry) bool) {
+		h := byName(all)
+		for heap.Init(&h); len(h) > 0; {
+			if !yield(heap.Pop(&h).(entry)) {
+				return
+			}
 		}
-		return cmp.Compare(at+e.name, after)
-	})
-	return i
+	}
+}
+
+type byName []entry
+
+func (h byName) Len() int           { return len(h) }
+func (h byName) Less(i, j int) bool { return h[i].name < h[j].name }
+func (h byName) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *byName) Push(e any)        { *h = append(*h, e.(entry)) }
+
+func (h *byName) Pop() any {
+	last := len(*h) - 1
+	e := (*h)[last]
+	*h = (*h)[:last]
+	return e
 }
 
 // mayHold reports whether keys that are wanted can begin with dir.
@@ -87,7 +109,7 @@ func (w *walk) file(key string, e entry) error {
 // wants reports whether a key belongs into the list.
 func (w *walk) wants(key string) bool { return strings.HasPrefix(key, w.prefix) && key > w.after }
 
-// folder is all of a folder, in order.
+// folder is what a folder has behind the place where the list begins.
 func (w *walk) folder(at string) ([]entry, error) {
 	f, err := w.root.Open(path.Join(".", at))
 	if errors.Is(err, fs.ErrNotExist) && at != "" {
@@ -102,9 +124,23 @@ func (w *walk) folder(at string) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if all, ok := w.seen.get(at, info); ok {
-		return all, nil
+	all, seen := w.seen.get(at, info)
+	if !seen {
+		if all, err = readFolder(f); err != nil {
+			return nil, err
+		}
+		w.seen.put(at, info, began, all)
 	}
+	var wanted []entry
+	for _, e := range all {
+		if !w.before(at, e) {
+			wanted = append(wanted, e)
+		}
+	}
+	return wanted, nil
+}
+
+func readFolder(f *os.File) ([]entry, error) {
 	list, err := f.ReadDir(-1)
 	if err != nil {
 		return nil, err
@@ -119,8 +155,6 @@ func (w *walk) folder(at string) ([]entry, error) {
 			all = append(all, entry{name, e})
 		}
 	}
-	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.name, b.name) })
-	w.seen.put(at, info, began, all)
 	return all, nil
 }
 
