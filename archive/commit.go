@@ -127,7 +127,7 @@ func (b *backup) commit(ctx context.Context) error {
 	if err := b.completeChain(ctx); err != nil {
 		return err
 	}
-	if err := b.coverWithout(l.segments); err != nil {
+	if err := b.coverWithout(ctx, l.segments); err != nil {
 		return err
 	}
 	b.m.Look, b.m.Finished = l.date.UTC(), time.Now().UTC()

@@ -22,3 +22,10 @@ func DiskFull() (undo func()) {
 	leastFree = 101
 	return func() { leastFree = before }
 }
+
+// LookAround makes a watch look more often at what others store.
+func LookAround(d time.Duration) (undo func()) {
+	old := lookAround
+	lookAround = d
+	return func() { lookAround = old }
+}

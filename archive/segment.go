@@ -110,6 +110,9 @@ func (s *shipper) count(r *logRange) {
 	if h.Sealed && s.sealed != nil && r.size > 0 {
 		s.sealed(h, r.size)
 	}
+	if s.stored != nil {
+		s.stored(h.Name())
+	}
 	s.result.To = h.EndLSN()
 	s.noteCommit(h.LastCommit)
 	if s.present[h.Name()] {
@@ -353,8 +356,7 @@ func (s *shipper) sameSegment(ctx context.Context, h *manifest.SegmentHeader) er
 		return err
 	}
 	if stored.EndHash != h.EndHash || stored.StartHash != h.StartHash {
-		return &ChainError{Timeline: s.timeline, Shipped: bdb.LSN{File: h.File, Offset: h.Start},
-			Reason: fmt.Sprintf("other records are stored as %s: a copy of this environment ships to the same timeline", h.Name())}
+		return s.mixed(bdb.LSN{File: h.File, Offset: h.Start}, stored)
 	}
 	return nil
 }

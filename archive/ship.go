@@ -92,6 +92,7 @@ type shipper struct {
 	step     func(string) error
 	sure     func() error                                  // asked before anything is stored that was read; may be nil
 	sealed   func(h *manifest.SegmentHeader, stored int64) // told of each whole log file and the bytes that were stored; may be nil
+	stored   func(n manifest.SegmentName)                  // told of each segment; may be nil
 
 	cautious bool // the last try failed: one segment first
 
@@ -125,54 +126,59 @@ type shipped struct {
 	Header   *manifest.SegmentHeader `json:"header"`
 }
 
-// find learns how far the log of m's timeline is in the store: from the state, if that is right, and what was added since.
+// find learns how far the log of m's timeline is in the store: from the state, if that is right, and what was added since. It follows the log by jumps, so a
+// log file that was sent in thousands of tails costs a few requests.
 func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
 	s.timeline, s.first = m.Timeline, m.NeededFrom.File
-	s.present = map[manifest.SegmentName]bool{}
-	var known []manifest.SegmentName
 	from := s.first
-	after := &manifest.SegmentName{Timeline: s.timeline, File: s.first}
 	var note shipped
 	if s.st.load(stateShipped, &note) && note.Header != nil && note.Timeline == s.timeline && note.First <= s.first && note.Header.File >= s.first {
-		// The noted segment stands for all before it. The list starts with its log file, because a killed run may have stored that file as
-		// one sealed segment, whose name comes before those of tails.
-		name := note.Header.Name()
-		after, s.last = &manifest.SegmentName{Timeline: s.timeline, File: name.File}, note.Header
-		name.Start = 0
-		known = append(known, name)
-		s.first, from = note.First, name.File
+		// The noted segment stands for all before it. Its log file is followed from the beginning: it may have been sealed since.
+		s.last, s.first, from = note.Header, note.First, note.Header.File
 	}
-	list, err := s.repo.Segments(ctx, s.env, s.timeline, after)
+	piece, err := s.repo.FollowLog(ctx, s.env, s.timeline, from, nil)
 	if err != nil {
 		return err
 	}
-	if note.Header != nil && s.last == note.Header {
-		stored := manifest.NewChain(s.timeline, list).Follow(note.Header.File, bdb.LSN{})
-		if !stored.Covers(note.Header.EndLSN()) {
-			return s.findAgain(ctx, m)
-		}
+	s.cover = piece.Cover()
+	if s.last != nil && !s.cover.Covers(s.last.EndLSN()) {
+		return s.findAgain(ctx, m)
 	}
-	for _, n := range list {
-		s.present[n] = true
+	if s.present, err = s.listed(ctx, piece); err != nil {
+		return err
 	}
-	s.cover = manifest.NewChain(s.timeline, append(known, list...)).Follow(from, bdb.LSN{})
-	if n := len(s.cover.Segments); n > 0 && s.present[s.cover.Segments[n-1]] && !s.endsAt(s.cover.Segments[n-1]) {
+	if n := len(s.cover.Segments); n > 0 && !s.endsAt(s.cover.Segments[n-1]) {
 		if s.last, err = s.repo.SegmentHeader(ctx, s.env, s.cover.Segments[n-1]); err != nil {
 			return err
 		}
 	}
-	s.findTail(list)
+	s.findTail()
 	return nil
 }
 
+// listed are the segments of a piece of log, and those behind the gap at which it ends: a run that was killed may have stored later log files first.
+func (s *shipper) listed(ctx context.Context, piece *repository.LogPiece) (map[manifest.SegmentName]bool, error) {
+	present := map[manifest.SegmentName]bool{}
+	for _, n := range piece.Cover().Segments {
+		present[n] = true
+	}
+	if piece.Next == nil {
+		return present, nil
+	}
+	list, err := s.repo.Segments(ctx, s.env, s.timeline, &manifest.SegmentName{Timeline: s.timeline, File: piece.Next.File})
+	for _, n := range list {
+		present[n] = true
+	}
+	return present, err
+}
+
 // findTail learns how the log file with which the stored log ends is stored.
-func (s *shipper) findTail(list []manifest.SegmentName) {
+func (s *shipper) findTail() {
 	s.tail = tail{}
 	if s.last == nil || s.last.Sealed {
 		return
 	}
-	chosen := manifest.NewChain(s.timeline, list).Follow(s.last.File, s.last.EndLSN())
-	s.tail.parts = rowOf(s.last.File, chosen.Segments)
+	s.tail.parts = rowOf(s.last.File, s.cover.Segments)
 	if s.tail.end() != s.last.End {
 		s.tail.parts = []part{{end: s.last.End}}
 	}
@@ -201,7 +207,7 @@ func (s *shipper) broken(format string, args ...any) error {
 // continues proves that the local log goes on where the stored one ends: the bytes up to there have the hash that was stored with the
 // last segment, and are all still there.
 func (s *shipper) continues(ctx context.Context) error {
-	if err := s.branched(); err != nil {
+	if err := errors.Join(s.branched(), s.wasMixed()); err != nil {
 		return err
 	}
 	s.reading.RLock()
@@ -366,20 +372,27 @@ func (b *backup) completeChain(ctx context.Context) error {
 
 // checkChain asserts that the store has the log from the beginning of the needed-from file to consistent-at.
 func (b *backup) checkChain(ctx context.Context) error {
-	after := &manifest.SegmentName{Timeline: b.m.Timeline, File: b.m.NeededFrom.File}
-	list, err := b.repo.Segments(ctx, b.opt.Env, b.m.Timeline, after)
+	piece, err := b.repo.FollowBackup(ctx, b.m, nil)
 	if err != nil {
 		return err
 	}
-	b.segments = list
-	return b.coverWithout(nil)
+	b.segments = piece.Cover().Segments
+	return b.coverWithout(ctx, nil)
 }
 
-// coverWithout asserts that the log is in the store even if the condemned segments go.
-func (b *backup) coverWithout(condemned map[string]bool) error {
-	keep := slices.DeleteFunc(slices.Clone(b.segments), func(n manifest.SegmentName) bool { return condemned[n.String()] })
+// coverWithout asserts that the log is in the store even if the condemned segments go. If that takes some that are needed, others may hold the same.
+func (b *backup) coverWithout(ctx context.Context, condemned map[string]bool) error {
+	doomed := func(n manifest.SegmentName) bool { return condemned[n.String()] }
+	keep := b.segments
+	if slices.ContainsFunc(keep, doomed) {
+		list, err := b.repo.Segments(ctx, b.opt.Env, b.m.Timeline, &manifest.SegmentName{Timeline: b.m.Timeline, File: b.m.NeededFrom.File})
+		if err != nil {
+			return err
+		}
+		keep = slices.DeleteFunc(list, doomed)
+	}
 	_, err := manifest.NewChain(b.m.Timeline, keep).CoverBackup(b.m, bdb.LSN{})
-	if err != nil && len(keep) < len(b.segments) {
+	if err != nil && slices.ContainsFunc(b.segments, doomed) {
 		return &logCondemnedError{Timeline: b.m.Timeline, err: err}
 	}
 	return err

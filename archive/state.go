@@ -94,6 +94,7 @@ func (s *state) forget(name string) error {
 const (
 	stateManifest = "manifest.json"
 	stateShipped  = "shipped.json"
+	stateMixed    = "mixed.json" // a timeline that must not be continued
 	stateJournal  = "journal"
 )
 

@@ -34,6 +34,7 @@ type sitting struct {
 	regions engine.Regions // as they were when the log was last proved to continue what is stored
 	doubt   bool           // the log changed while it was read
 	edge    [edgeBytes]byte
+	around  around
 	shipped time.Time // last
 	waiting bool      // for the time when the next ship may be made
 	noted   time.Time // the place, in the state
@@ -189,6 +190,7 @@ func (s *sitting) position(ctx context.Context) error {
 		return err
 	}
 	sh.present = nil // it would grow; names that are taken are found when they are stored again
+	sh.stored = s.around.stored
 	s.regions = engine.RegionsOf(s.env.Home)
 	if err := sh.continues(ctx); err != nil {
 		return err
@@ -197,6 +199,7 @@ func (s *sitting) position(ctx context.Context) error {
 		sh.noteCommit(sh.last.LastCommit)
 	}
 	s.ship, s.why, s.w.established = sh, "", true
+	s.around.begin(s.end())
 	s.moved()
 	s.w.report.tell(Event{Kind: EventStarted, Text: fmt.Sprintf("the log continues timeline %s, which is stored up to LSN %s", sh.timeline, s.end())})
 	return nil
@@ -266,6 +269,9 @@ func (s *sitting) send(ctx context.Context, began time.Time) error {
 			st.State = WatchShipping
 		}
 	})
+	if err := s.lookAroundNow(ctx); err != nil {
+		return err
+	}
 	s.ship.cautious = s.retry.failing()
 	err := s.ship.ship(ctx)
 	if res := s.ship.result; res.Segments > 0 {
