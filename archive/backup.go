@@ -391,6 +391,10 @@ func neededFrom(ctx context.Context, log *localenv.Log) (bdb.LSN, error) {
 // finish ships the log, stores the maps and commits.
 func (b *backup) finish(ctx context.Context) error {
 	b.m.ConsistentAt = b.end
+	var err error
+	if b.m.ConsistentHash, err = newPrefixHash(b.log, b.end.File).upTo(ctx, b.end.Offset); err != nil {
+		return err
+	}
 	if err := b.checkHistory(ctx); err != nil {
 		return err
 	}

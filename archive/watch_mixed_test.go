@@ -1,6 +1,7 @@
 package archive_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"bdbvault/archive"
+	"bdbvault/localenv/bdb"
 	"bdbvault/localenv/envtest"
 	"bdbvault/manifest"
 	"bdbvault/restore"
@@ -31,7 +33,7 @@ func TestTwoCopiesShip(t *testing.T) {
 	env, b := bank(t)
 	a := b.watch(archive.WatchOptions{})
 	a.awaitFulls(1)
-	commit(t, env, 50, envtest.BankOptions{Seed: 1})
+	commit(t, env, 50, envtest.BankOptions{Seed: 1, Rate: 100})
 	shared := a.awaitShipped(b.logEnd())
 	twin := b.twin()
 	c := twin.watch(archive.WatchOptions{})
@@ -80,4 +82,80 @@ func restoresBackup(t *testing.T, b *bench, id manifest.BackupID) {
 	if plan.End != b.logEnd() {
 		t.Errorf("backup %s leads to LSN %s, and the log ends at %s", id, plan.End, b.logEnd())
 	}
+}
+
+// TestRestoreOfAMixedTimeline: a restore that meets the logs of two copies on one timeline fails, says up to where the log is one, and gets that far.
+func TestRestoreOfAMixedTimeline(t *testing.T) {
+	env, b := bank(t)
+	a := b.watch(archive.WatchOptions{ShipEvery: 400 * time.Millisecond})
+	a.awaitFulls(1)
+	commit(t, env, 50, envtest.BankOptions{Seed: 1, Rate: 100})
+	a.awaitShipped(b.logEnd())
+	twin := b.twin()
+	c := twin.watch(archive.WatchOptions{ShipEvery: 400 * time.Millisecond})
+	shared := c.awaitShipped(b.logEnd())
+	for i, n := range []int{40, 60, 100, 120, 100} { // in turn, each beyond the other's end
+		h, w := b, a
+		if i%2 == 1 {
+			h, w = twin, c
+		}
+		commit(t, envtest.Open(h.home, ""), n, envtest.BankOptions{Seed: uint64(7 + i%2), Rate: 100})
+		w.awaitShipped(h.logEnd())
+	}
+	a.end()
+	c.end()
+	err := b.tryRestore(restore.Target{})
+	damage, ok := errors.AsType[*restore.DamageError](err)
+	if !ok || !strings.Contains(err.Error(), "two logs are mixed") && !strings.Contains(err.Error(), "does not continue") || damage.LogGood.Before(shared.ShippedTo) {
+		t.Fatalf("%v\n%+v\n%v\n%s%s", err, damage, must(b.repo.Segments(t.Context(), "test", shared.Timeline, nil)), a.story(), c.story())
+	}
+	t.Log(err, damage.LogGood)
+	if err := b.tryRestore(restore.Target{LSN: damage.LogGood}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRestoreBesideAnotherLog: the log that is stored is not the one beside which the pages were copied, although it fits together and reaches far enough.
+func TestRestoreBesideAnotherLog(t *testing.T) {
+	env, b := bank(t)
+	b.backup(archive.BackupOptions{})
+	shared := b.logEnd()
+	twin := b.twin()
+	commit(t, env, 50, envtest.BankOptions{Seed: 1, Rate: 100})
+	m := b.backup(archive.BackupOptions{}).Manifest
+	for _, n := range must(b.repo.Segments(t.Context(), "test", m.Timeline, nil)) {
+		if n.End > shared.Offset {
+			lose(t, b, n.Key("test"))
+		}
+	}
+	commit(t, envtest.Open(twin.home, ""), 200, envtest.BankOptions{Seed: 2})
+	if res, err := twin.ship(); err != nil || res.Timeline != m.Timeline {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	err := b.tryRestore(restore.Target{Backup: m.ID})
+	if damage, ok := errors.AsType[*restore.DamageError](err); !ok || damage.LogGood != (bdb.LSN{}) || !strings.Contains(err.Error(), "two logs are mixed") {
+		t.Errorf("%v", err)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// tryRestore restores the bank and checks that it is an exact prefix of the commits.
+func (b *bench) tryRestore(target restore.Target) error {
+	b.t.Helper()
+	plan, err := restore.MakePlan(b.t.Context(), b.repo, "test", target)
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(b.t.TempDir(), "restored")
+	if _, err = restore.Restore(b.t.Context(), b.repo, plan, restore.Options{To: to, Verify: restore.VerifyNever}); err != nil {
+		return err
+	}
+	_, err = envtest.CheckBank(to, "")
+	return err
 }

@@ -33,6 +33,7 @@ type Manifest struct {
 	NeededFrom     bdb.LSN   `json:"neededFrom"`     // recovery has to start here: restore lays down this log file from its beginning
 	BegunAt        bdb.LSN   `json:"begunAt"`        // the log ended here before the first file was opened; zero: not known
 	ConsistentAt   bdb.LSN   `json:"consistentAt"`   // the log has to be replayed at least up to (not including) here
+	ConsistentHash Hash      `json:"consistentHash"` // BLAKE3 of ConsistentAt's log file up to there: which log it is; zero: not known
 	ConsistentTime time.Time `json:"consistentTime"` // of the last commit before ConsistentAt; zero: none known
 	MaxPageLSN     bdb.LSN   `json:"maxPageLSN"`     // the largest LSN on any copied page
 	Encrypted      bool      `json:"encrypted"`      // the environment needs a password

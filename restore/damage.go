@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"bdbvault/localenv/bdb"
 	"bdbvault/manifest"
 )
 
@@ -14,6 +15,7 @@ type damages struct {
 	files   map[string]*FileDamage
 	logs    []LogDamage
 	objects []ObjectDamage
+	good    *bdb.LSN // up to here no log is damaged; nil: none is
 }
 
 // file notes pages of a file that can't be brought back.
@@ -52,6 +54,15 @@ func (d *damages) log(object string, err error) {
 	d.logs = append(d.logs, LogDamage{Object: object, Err: err})
 }
 
+// logEnds notes that the log is good up to an LSN and no further; zero: not even as far as the backup needs it.
+func (d *damages) logEnds(good bdb.LSN) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.good == nil || good.Before(*d.good) {
+		d.good = &good
+	}
+}
+
 func (d *damages) object(object string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -74,6 +85,9 @@ func (d *damages) all(id manifest.BackupID) error {
 		return nil
 	}
 	e := &DamageError{Backup: id, Logs: d.logs, Objects: d.objects, Complete: len(d.files) == 0 && len(d.logs) == 0}
+	if d.good != nil && len(d.files) == 0 {
+		e.LogGood = *d.good
+	}
 	for _, f := range d.files {
 		f.Pages = joinPages(f.Pages)
 		e.Files = append(e.Files, *f)

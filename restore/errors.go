@@ -193,7 +193,8 @@ type DamageError struct {
 	Files    []FileDamage
 	Logs     []LogDamage
 	Objects  []ObjectDamage
-	Complete bool // the damage is in bytes that were not needed: the home is whole all the same
+	LogGood  bdb.LSN // the log is right up to here, the pages everywhere; zero: it isn't, or not as far as the backup needs it
+	Complete bool    // the damage is in bytes that were not needed: the home is whole all the same
 }
 
 func (e *DamageError) Error() string {

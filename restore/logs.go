@@ -54,16 +54,25 @@ func (l *logs) run(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if err := l.damage.err(l.plan.Backup); err != nil {
+	if err := l.err(); err != nil {
 		return err
 	}
 	if err := l.checkLinks(files); err != nil {
 		return err
 	}
-	if err := l.damage.err(l.plan.Backup); err != nil {
+	if err := l.err(); err != nil {
 		return err
 	}
 	return l.t.syncDir(l.dir)
+}
+
+// err is the damage that was found. Where the log ends before the backup is consistent, that end is no place to restore to.
+func (l *logs) err() error {
+	err := l.damage.err(l.plan.Backup)
+	if e, ok := errors.AsType[*DamageError](err); ok && (l.plan.Manifest == nil || e.LogGood.Before(l.plan.Manifest.ConsistentAt)) {
+		e.LogGood = bdb.LSN{}
+	}
+	return err
 }
 
 func (l *logs) files() (files []*logFile) {
@@ -88,9 +97,16 @@ func (l *logs) lay(ctx context.Context, f *logFile) error {
 		return err
 	}
 	w := &logWriter{ctx: ctx, file: file, hash: blake3.New(), progress: l.progress}
+	good := l.endBefore(f.number)
 	for _, s := range f.segments {
 		if f.last, err = l.segment(ctx, w, s); err != nil {
 			break
+		}
+		good = bdb.LSN{File: s.File, Offset: s.End}
+	}
+	if err == nil {
+		if err = l.checkBackup(f, file); err != nil {
+			good = bdb.LSN{}
 		}
 	}
 	if err == nil && l.plan.End.File == f.number {
@@ -105,9 +121,38 @@ func (l *logs) lay(ctx context.Context, f *logFile) error {
 	}
 	if damagedLog(err) {
 		l.damage.log(f.segments[0].Key(l.plan.Environment), err)
+		l.damage.logEnds(good)
 		return nil
 	}
 	return err
+}
+
+// endBefore is where the log ends before a log file.
+func (l *logs) endBefore(file uint32) (end bdb.LSN) {
+	for _, s := range l.plan.Cover.Segments {
+		if s.File >= file {
+			break
+		}
+		end = bdb.LSN{File: s.File, Offset: s.End}
+	}
+	return end
+}
+
+// checkBackup makes sure that a log file is the one beside which the backup's pages were copied, and not that of a copy of the environment that went its own
+// way: recovery would write one's changes into the other's pages.
+func (l *logs) checkBackup(f *logFile, file *os.File) error {
+	m := l.plan.Manifest
+	if m == nil || m.ConsistentHash == (manifest.Hash{}) || f.number != m.ConsistentAt.File {
+		return nil
+	}
+	sum := blake3.New()
+	if _, err := io.Copy(sum, io.NewSectionReader(file, 0, int64(m.ConsistentAt.Offset))); err != nil {
+		return err
+	}
+	if !bytes.Equal(sum.Sum(nil), m.ConsistentHash[:]) {
+		return fmt.Errorf("log file %d up to %s: %w", f.number, m.ConsistentAt, &otherLogError{errOtherBackup})
+	}
+	return nil
 }
 
 // damagedLog reports whether an error is about what is stored.
@@ -142,6 +187,8 @@ type logWriter struct {
 	progress Progress
 	differs  bool // the segment is not what stands in the file already
 }
+
+var errOtherBackup = errors.New("it is not the log beside which the backup was taken: two logs are mixed")
 
 var errOverlap = errors.New("it holds other records than the segment before it: two logs are mixed")
 
@@ -221,6 +268,7 @@ func (l *logs) checkLinks(files []*logFile) error {
 		}
 		if before := files[i-1]; header.Prev != before.last.LastRecord {
 			s := files[i].segments[0]
+			l.damage.logEnds(bdb.LSN{File: before.number, Offset: before.segments[len(before.segments)-1].End})
 			l.damage.log(s.Key(l.plan.Environment), fmt.Errorf("object %s: it follows a record at %s, but the log before it ends with one at %s: %w",
 				s.Key(l.plan.Environment), bdb.LSN{File: before.number, Offset: header.Prev},
 				bdb.LSN{File: before.number, Offset: before.last.LastRecord}, manifest.ErrDamaged))

@@ -154,7 +154,10 @@ func hint(err error) string {
 }
 
 func damageHint(err error) string {
+	damage, _ := errors.AsType[*restore.DamageError](err)
 	switch {
+	case damage != nil && !damage.LogGood.IsZero():
+		return fmt.Sprintf("Up to LSN %[1]s the log is right: --backup %[2]s --lsn %[1]s ends there. Take a full backup now: bdbvault backup", damage.LogGood, damage.Backup)
 	case is[*archive.DamageError](err):
 		return "These pages are bad on this disk. Check it, and verify the databases (db_verify). To keep what is readable: --allow-damaged, which records the pages in the backup."
 	case is[*archive.NotCoveredError](err):
