@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -100,14 +101,21 @@ func (s *sitting) fullEnded(ctx context.Context, r fullResult) error {
 	case errors.As(r.err, &other) && !s.w.established:
 		return r.err
 	}
-	// A home that was watched and now holds another environment was made anew under the watch. Its history begins beside the old one's.
-	s.full.anew = other != nil
 	s.full.retry.result(r.err)
-	if s.full.anew {
-		s.full.retry.result(nil)
+	if s.full.anew = other != nil; s.full.anew {
+		s.replaced(other)
+		return nil
 	}
 	s.w.report.tell(Event{Kind: EventFullFailed, Text: r.err.Error(), Err: r.err})
 	return nil
+}
+
+// replaced begins a history beside the old one: a home that was watched and now holds another environment was made anew under the watch. Or something else was
+// mounted there, which nobody here can tell; so it is said as loudly as can be.
+func (s *sitting) replaced(err error) {
+	s.full.retry.result(nil)
+	s.w.report.tell(Event{Kind: EventReplaced, Err: err, Text: fmt.Sprintf(
+		"another environment lies in %s now: it was made anew, or something else is mounted there; its history begins beside the old one's, under the same name", s.env.Home)})
 }
 
 func (s *sitting) fullDone(res *BackupResult) {

@@ -89,6 +89,9 @@ func (s *WatchStatus) note(e *Event, lag time.Time) {
 		c.FullFailures++
 	case EventChainBroken:
 		c.ChainBreaks++
+		s.Broken = Break{At: now, Why: e.Text}
+	case EventReplaced:
+		s.Broken = Break{At: now, Why: e.Text, Replaced: true}
 	case EventReopened:
 		c.Reopened++
 	case EventLogRemoved:

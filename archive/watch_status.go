@@ -62,6 +62,7 @@ const (
 	EventFullDone    EventKind = "full done"       // it is stored; Full
 	EventFullFailed  EventKind = "full failed"     // Err; it is tried again
 	EventChainBroken EventKind = "chain broken"    // the log does not continue what is stored; Text says why
+	EventReplaced    EventKind = "replaced"        // another environment lies in the home; its history begins beside the old one's, under the same name
 	EventRetrying    EventKind = "retrying"        // something fails for the first time, or in another way than before; Err
 	EventRecovered   EventKind = "recovered"       // what failed works again
 	EventReopened    EventKind = "reopened"        // the environment was gone or made anew, and is looked at afresh
@@ -133,9 +134,18 @@ type WatchStatus struct {
 	LastErrorAt   time.Time `json:"lastErrorAt,omitzero"`
 	RetryingSince time.Time `json:"retryingSince,omitzero"`
 
+	Broken Break `json:"broken,omitzero"` // the last one since the watch began
+
 	Turned time.Time `json:"turned"` // the loop of the watch went round, which it does while nothing happens too
 
 	History []Sample `json:"history"` // oldest first, of bounded length
+}
+
+// Break tells of a moment at which the log did not continue what is stored.
+type Break struct {
+	At       time.Time `json:"at"`
+	Why      string    `json:"why"`
+	Replaced bool      `json:"replaced,omitempty"` // another environment lay in the home
 }
 
 // FlagStatus tells of the hot-backup flag.

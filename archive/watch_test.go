@@ -373,6 +373,9 @@ func TestWatchFindsAnotherLog(t *testing.T) {
 		envtest.Create(t, fresh, envtest.Spec{LogFileSize: 1 << 20, Bank: &envtest.Bank{Payload: 100}})
 		replace(t, b, fresh)
 		finish(t, b, w, 0)
+		if s := w.Status(); len(w.heard(archive.EventReplaced)) != 1 || !s.Broken.Replaced || s.Broken.At.IsZero() {
+			t.Errorf("nothing tells that it is another environment: %+v", s.Broken)
+		}
 	})
 	t.Run("gone, and back", func(t *testing.T) {
 		_, b, w := begin(t)

@@ -150,6 +150,8 @@ func eventLine(e *archive.Event) (level, string) {
 		return levelError, withHint("the full backup failed: ", e)
 	case archive.EventChainBroken:
 		return levelWarning, "the log does not continue what is stored: " + e.Text
+	case archive.EventReplaced:
+		return levelError, e.Text
 	case archive.EventRetrying:
 		return levelWarning, withHint("", e)
 	case archive.EventReopened, archive.EventFlagLost, archive.EventFlagMissing, archive.EventLogLetGo:

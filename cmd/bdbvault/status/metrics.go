@@ -1,6 +1,7 @@
 package status
 
 import (
+	"math"
 	"net/http"
 	"time"
 
@@ -29,19 +30,21 @@ var metrics = []metric{
 	{"bdbvault_healthy", "Whether /healthz answers 200 for the environment (1) or 503 (0).", gauge,
 		func(e *Environment, now time.Time) float64 { return truth(judge(e, now).Healthy) }},
 	{"bdbvault_lag_seconds", "Measured recovery point: for how long there has been log that is not in the store.", gauge,
-		func(e *Environment, _ time.Time) float64 { return e.lag().Seconds() }},
+		func(e *Environment, _ time.Time) float64 { return e.knownLag() }},
 	{"bdbvault_max_lag_seconds", "The lag past which the environment is not healthy, 0 if there is none.", gauge,
 		func(e *Environment, _ time.Time) float64 { return e.MaxLag.Seconds() }},
 	{"bdbvault_newest_commit_timestamp_seconds", "Time of the newest commit in the source's log.", gauge,
 		func(e *Environment, _ time.Time) float64 { return unix(e.Watch.NewestCommit) }},
 	{"bdbvault_shipped_commit_timestamp_seconds", "Time of the newest commit in the store.", gauge,
 		func(e *Environment, _ time.Time) float64 { return unix(e.Watch.ShippedCommit) }},
-	{"bdbvault_last_ship_timestamp_seconds", "When log was last stored, 0 if it was not since the start.", gauge,
+	{"bdbvault_last_ship_timestamp_seconds", "When log was last stored; not there if it was not since the start.", gauge,
 		func(e *Environment, _ time.Time) float64 { return unix(e.Watch.LastShip) }},
-	{"bdbvault_last_full_timestamp_seconds", "When the newest full backup began, 0 if there is none.", gauge,
+	{"bdbvault_last_full_timestamp_seconds", "When the newest full backup began; not there if there is none.", gauge,
 		func(e *Environment, _ time.Time) float64 { return unix(e.Watch.LastFull) }},
-	{"bdbvault_next_full_timestamp_seconds", "When the next full backup is due, 0 if no schedule is set.", gauge,
+	{"bdbvault_next_full_timestamp_seconds", "When the next full backup is due; not there if no schedule is set.", gauge,
 		func(e *Environment, _ time.Time) float64 { return unix(e.Watch.NextFull) }},
+	{"bdbvault_last_chain_break_timestamp_seconds", "When the log last did not continue what was stored; not there if that was not since the start.", gauge,
+		func(e *Environment, _ time.Time) float64 { return unix(e.Watch.Broken.At) }},
 	{"bdbvault_hot_backup_flag_held", "Whether the hot-backup flag is set, so that bulk loads are logged.", gauge,
 		func(e *Environment, _ time.Time) float64 { return truth(e.Watch.Flag.Held) }},
 	{"bdbvault_held_removed_log_bytes", "Log that was removed on the source and is kept open until it is stored.", gauge,
@@ -67,6 +70,14 @@ func counts(name, help string, value func(*archive.WatchStatus) int64) metric {
 
 // states are all states of a watch, each a value of the label state.
 var states = []archive.WatchState{archive.WatchStarting, archive.WatchIdle, archive.WatchShipping, archive.WatchBackingUp, archive.WatchRetrying, archive.WatchStopped}
+
+// knownLag is the lag in seconds, unknown until the watch has found its place.
+func (e *Environment) knownLag() float64 {
+	if e.lag() == 0 && e.Watch.ShippedTo.IsZero() {
+		return unknown
+	}
+	return e.lag().Seconds()
+}
 
 // collector makes metrics of a snapshot at the moment it is asked for them.
 type collector struct {
@@ -116,7 +127,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		e := &s.Environments[i]
 		name := e.Watch.Environment
 		for j, m := range metrics {
-			ch <- prometheus.MustNewConstMetric(c.plain[j], m.kind, m.value(e, s.Now), name)
+			if v := m.value(e, s.Now); !math.IsNaN(v) {
+				ch <- prometheus.MustNewConstMetric(c.plain[j], m.kind, v, name)
+			}
 		}
 		for _, state := range states {
 			ch <- prometheus.MustNewConstMetric(c.state, gauge, truth(e.Watch.State == state), name, string(state))
@@ -151,10 +164,13 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// unix is a moment as Prometheus wants it, 0 if unknown.
+// unknown is the value of a metric that is left out: 0 would be a lag that nobody measured, or a moment in 1970.
+var unknown = math.NaN()
+
+// unix is a moment as Prometheus wants it.
 func unix(t time.Time) float64 {
 	if t.IsZero() {
-		return 0
+		return unknown
 	}
 	return float64(t.UnixMilli()) / 1000
 }

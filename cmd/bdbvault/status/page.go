@@ -187,8 +187,11 @@ func facts(e *Environment, now time.Time) []fact {
 		{"Last full backup", "none", ""},
 		{"Next full backup", "when needed", "no schedule is set"},
 	}
-	if e.Failed != "" {
+	if e.Failed != "" || unreached(w) {
 		list[0].Value = "not known"
+	}
+	if unreached(w) {
+		list[2].Value = "not known"
 	}
 	if w.ShippedTo.IsZero() {
 		list[1].Value, list[1].Note = "nothing", ""
@@ -210,6 +213,13 @@ func facts(e *Environment, now time.Time) []fact {
 // remarks are about what is not as good as it might be.
 func remarks(e *Environment, now time.Time) (list []string) {
 	w := &e.Watch
+	if b := w.Broken; !b.At.IsZero() && now.Sub(b.At) < 7*day {
+		what := "The log did not continue what is stored"
+		if b.Replaced {
+			what = "The environment was replaced"
+		}
+		list = append(list, what+" on "+moment(b.At)+": "+b.Why+". Commits before that moment that were not stored yet can't be restored.")
+	}
 	if f := w.Flag; !f.Held && f.Why != "" && f.Asked != archive.BulkOff {
 		list = append(list, "Bulk loads may be missing from the log: "+f.Why+".")
 	}

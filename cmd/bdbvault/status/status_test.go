@@ -49,6 +49,11 @@ func TestVerdict(t *testing.T) {
 		"no limit":   {change(laggingSample(), func(e *Environment) { e.MaxLag = 0 }), "protected", good, true},
 		"first full": {newSample(), "first full backup", wait, false},
 		"no full":    {change(newSample(), func(e *Environment) { e.Watch.State = archive.WatchRetrying }), "retrying", wait, false},
+		"no store":   {change(newSample(), unreachedNow), "retrying", bad, false},
+		"first look": {change(newSample(), func(e *Environment) { e.Watch.State = archive.WatchStarting }), "starting", wait, false},
+		"broken":     {change(healthySample(), brokeBefore(10*time.Minute, false)), "protected anew", wait, true},
+		"replaced":   {change(healthySample(), brokeBefore(10*time.Minute, true)), "replaced", bad, false},
+		"long ago":   {change(healthySample(), brokeBefore(2*time.Hour, true)), "protected", good, true},
 		"starting":   {change(healthySample(), func(e *Environment) { e.Watch.State = archive.WatchStarting }), "starting", wait, true},
 		"failed":     {failedSample(), "failed", bad, false},
 	} {
@@ -56,6 +61,45 @@ func TestVerdict(t *testing.T) {
 		if v.Word != c.word || v.Tone != c.tone || v.Healthy != c.healthy || v.Healthy != (v.Reason == "") || v.Says == "" {
 			t.Errorf("%s: %+v", name, v)
 		}
+	}
+}
+
+func unreachedNow(e *Environment) {
+	e.Watch = archive.WatchStatus{Environment: "mail", State: archive.WatchRetrying, LastError: "connection refused", RetryingSince: noon.Add(-time.Minute)}
+}
+
+func brokeBefore(d time.Duration, replaced bool) func(*Environment) {
+	return func(e *Environment) {
+		e.Watch.Broken = archive.Break{At: noon.Add(-d), Why: "log file 7 was removed before it was shipped", Replaced: replaced}
+	}
+}
+
+// TestWhatIsNotKnown: of a store that was not reached nothing is said that nobody knows, and a break of the chain stands where people look.
+func TestWhatIsNotKnown(t *testing.T) {
+	e := newSample()
+	unreachedNow(&e)
+	if _, _, body := get(t, sampleOf(e), "/healthz"); body != "mail: the store was not reached yet: connection refused\n" {
+		t.Errorf("%q", body)
+	}
+	_, _, page := get(t, sampleOf(e), "/")
+	_, _, metrics := get(t, sampleOf(e), "/metrics")
+	for _, lie := range []string{"no full backup", "Nothing can be restored"} {
+		if strings.Contains(page, lie) {
+			t.Errorf("the page says %q", lie)
+		}
+	}
+	for _, name := range []string{"bdbvault_lag_seconds", "bdbvault_last_full_timestamp_seconds", "bdbvault_last_ship_timestamp_seconds", "bdbvault_last_chain_break_timestamp_seconds"} {
+		if strings.Contains(metrics, "\n"+name) {
+			t.Errorf("there is a %s", name)
+		}
+	}
+	e = healthySample()
+	brokeBefore(10*time.Minute, false)(&e)
+	if code, _, body := get(t, sampleOf(e), "/healthz"); code != 200 || !strings.Contains(body, "broke 10 min ago: log file 7 was removed") {
+		t.Errorf("%d %q", code, body)
+	}
+	if _, _, body := get(t, sampleOf(e), "/metrics"); !strings.Contains(body, `bdbvault_last_chain_break_timestamp_seconds{environment="bank"} 1.`) {
+		t.Error("no metric tells of the break")
 	}
 }
 
@@ -147,7 +191,7 @@ func TestMetrics(t *testing.T) {
 		`bdbvault_state{environment="directory-server",state="idle"} 0`,
 		`bdbvault_ships_total{environment="bank"} 88001`,
 		`bdbvault_store_requests_total{environment="bank",operation="put"} 88211`,
-		`bdbvault_last_full_timestamp_seconds{environment="mail"} 0`,
+		`bdbvault_last_full_timestamp_seconds{environment="bank"} 1.`,
 		`bdbvault_hot_backup_flag_held{environment="bank"} 1`,
 		`bdbvault_build_info{version="0.1.0"} 1`,
 		"process_resident_memory_bytes ",
