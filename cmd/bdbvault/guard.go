@@ -111,17 +111,21 @@ func (g *guard) open(ctx context.Context) (*repository.Repository, error) {
 		if err == nil || ctx.Err() != nil || !passes(err) {
 			return repo, err
 		}
-		now := time.Now().UTC()
-		g.mu.Lock()
-		w := &g.before
-		w.State, w.LastError, w.LastErrorAt = archive.WatchRetrying, err.Error(), now
-		if w.RetryingSince.IsZero() {
-			w.RetryingSince = now
-		}
-		g.mu.Unlock()
+		g.unreached(err)
 		g.say(levelWarning, err.Error()+"; trying again in "+duration(pause))
 		g.pulse.rest(ctx, pause)
 		pause = min(2*pause, maxOpenPause)
+	}
+}
+
+// unreached notes that the store does not let itself be opened.
+func (g *guard) unreached(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now, w := time.Now().UTC(), &g.before
+	w.State, w.LastError, w.LastErrorAt = archive.WatchRetrying, err.Error(), now
+	if w.RetryingSince.IsZero() {
+		w.RetryingSince = now
 	}
 }
 
@@ -175,6 +179,7 @@ func (g *guard) remember(at time.Time, level level, text string) {
 // retrying is told of every fault of the store that may pass. There is a line of it now and then: an outage has very many.
 func (g *guard) retrying(err error, _ time.Duration) {
 	g.pulse.beat()
+	g.unreached(err) // as long as there is no watch, this is the state
 	g.mu.Lock()
 	told := time.Since(g.retried) < retryLine
 	if !told {
