@@ -67,10 +67,11 @@ func (r *Repository) FollowLog(ctx context.Context, env string, t manifest.Timel
 	return w.piece, w.run()
 }
 
-// FollowBackup follows the log of a backup, from where recovery needs it on. *manifest.GapError, beside the piece that there is: it does not even reach where the backup is
-// consistent.
+// FollowBackup follows the log of a backup, from where recovery needs it on and at least to where the backup is consistent. *manifest.GapError, beside the
+// piece that there is: it does not even reach that far.
 func (r *Repository) FollowBackup(ctx context.Context, m *manifest.Manifest, stop func(Segment) bool) (*LogPiece, error) {
-	piece, err := r.FollowLog(ctx, m.Environment, m.Timeline, m.NeededFrom.File, stop)
+	early := func(s Segment) bool { return stop != nil && !s.EndLSN().Before(m.ConsistentAt) && stop(s) }
+	piece, err := r.FollowLog(ctx, m.Environment, m.Timeline, m.NeededFrom.File, early)
 	if err == nil && piece.End().Before(m.ConsistentAt) {
 		err = &manifest.GapError{Timeline: m.Timeline, Have: piece.End(), Want: m.ConsistentAt}
 	}

@@ -237,3 +237,13 @@ func TestFollowLogRequests(t *testing.T) {
 		}
 	}
 }
+
+// TestFollowBackupReachesIt: that a target lies before the log a backup needs is no gap in that log.
+func TestFollowBackupReachesIt(t *testing.T) {
+	repo, _ := stored(append(merged(3, 4, 1, true), merged(4, 4, 1, false)...))
+	m := &manifest.Manifest{Environment: "mail", Timeline: line, NeededFrom: bdb.LSN{File: 3, Offset: 28}, ConsistentAt: bdb.LSN{File: 4, Offset: 200}}
+	piece, err := repo.FollowBackup(t.Context(), m, func(repository.Segment) bool { return true })
+	if err != nil || piece.End() != m.ConsistentAt {
+		t.Errorf("up to %s: %v", piece.End(), err)
+	}
+}
