@@ -112,8 +112,7 @@ type mixedNote struct {
 
 // mixed is the error of a timeline on which a segment of another log was found. Nothing continues it from here on.
 func (s *shipper) mixed(at bdb.LSN, h *manifest.SegmentHeader) error {
-	reason := fmt.Sprintf("other log than this one's is stored there as %s, by %s from %s: a copy of this environment ships under the same name, and should have one of its own (--env)",
-		h.Name(), h.Host, h.Home)
+	reason := fmt.Sprintf("the log of %s on %s is shipped under the same name, and has parted from this one: give it a name of its own (--env)", h.Home, h.Host)
 	err := s.st.save(stateMixed, mixedNote{s.timeline, reason})
 	return errors.Join(&ChainError{Timeline: s.timeline, Shipped: at, Reason: reason}, err)
 }

@@ -59,7 +59,7 @@ func TestTwoCopiesShip(t *testing.T) {
 		watches[i].end()
 		t.Log(watches[i].story())
 		broken := watches[i].heard(archive.EventChainBroken)
-		if len(broken) == 0 || !strings.Contains(broken[0].Text, "a copy of this environment ships under the same name") {
+		if len(broken) == 0 || !strings.Contains(broken[0].Text, "is shipped under the same name, and has parted from this one") {
 			t.Error("no event tells why the timeline was left")
 		}
 		restoresBackup(t, h, s.FullID)

@@ -218,7 +218,7 @@ func remarks(e *Environment, now time.Time) (list []string) {
 		if b.Replaced {
 			what = "The environment was replaced"
 		}
-		list = append(list, what+" on "+moment(b.At)+": "+b.Why+". Commits before that moment that were not stored yet can't be restored.")
+		list = append(list, what+" on "+moment(b.At)+": "+b.Why+". Nothing between the last commit stored before and the full backup after it can be restored.")
 	}
 	if f := w.Flag; !f.Held && f.Why != "" && f.Asked != archive.BulkOff {
 		list = append(list, "Bulk loads may be missing from the log: "+f.Why+".")
