@@ -25,6 +25,8 @@ const (
 	// lookShips is how many times ShipEvery it is at least, up to lookRarely: a look costs as much as a ship.
 	lookShips  = 10
 	lookRarely = 10 * time.Minute
+	// lookNames bounds what is remembered of one's own: after so many segments it is time for a look too.
+	lookNames = 3000
 	// lookLists bounds the requests of one look.
 	lookLists = 8
 	// lookHeaders is how many segments of others are looked at each time, the newest first.
@@ -57,7 +59,7 @@ func lookEvery(ship time.Duration) time.Duration {
 
 // lookAroundNow makes sure, if it was not done lately, that nobody else's log is stored on this timeline.
 func (s *sitting) lookAroundNow(ctx context.Context) error {
-	if time.Since(s.around.looked) < lookEvery(s.w.opt.ShipEvery) {
+	if time.Since(s.around.looked) < lookEvery(s.w.opt.ShipEvery) && len(s.around.own[0]) < lookNames {
 		return nil
 	}
 	list, err := s.w.repo.LogFrom(ctx, s.w.opt.Env, s.ship.timeline, s.around.from[1], lookLists)
