@@ -79,7 +79,7 @@ func wantNames(t *testing.T, got []string, want ...string) {
 func TestListSortsOutByName(t *testing.T) {
 	home := tree(t, "DB_CONFIG", "a.db", "log.0000000001", "log.4294967295", "log.0000000000", "log.1", "log.00000000001", "log.db",
 		"__db.001", "__db.042", "__db.register", "__db.rep.db", "__db.rep.system", "__db.reppg.db", "__db.freezer.0.4K",
-		"__db.80000012.3f2a", "__db.report.db", "__db.1", "__db.0012", "__dbq.q.db.0", "__dbp.p.db.000", ".bdbvault-restore",
+		"__db.80000012.3f2a", "__db.report.db", "__db.1", "__db.0012", "__dbq.q.db.0", "__dbp.p.db.000", ".bdbvault-restore", ".bdbvault-origin",
 		"sub/b.db", "sub/log.0000000001", "sub/__db.001", "sub/80000012.3f2a", "sub/deep/c", "empty/", "lost+found/", "lost+found/#1")
 	write(t, filepath.Join(home, "DB_CONFIG"), "")
 	e := open(t, home)
@@ -92,7 +92,7 @@ func TestListSortsOutByName(t *testing.T) {
 		rel, _ := filepath.Rel(home, s.Path)
 		skipped = append(skipped, rel+": "+s.Reason)
 	}
-	wantNames(t, skipped, ".bdbvault-restore: mark of an unfinished restore", "__db.001: shared region", "__db.042: shared region",
+	wantNames(t, skipped, ".bdbvault-restore: mark of an unfinished restore", ".bdbvault-origin: note of a restore", "__db.001: shared region", "__db.042: shared region",
 		"__db.freezer.0.4K: frozen page versions", "__db.register: process registry", "__db.rep.db: replication state", "__db.rep.system: replication state",
 		"__db.reppg.db: replication state", "lost+found: the file system's own directory", "sub/__db.001: shared region")
 	for _, d := range l.Dirs {

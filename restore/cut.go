@@ -136,7 +136,7 @@ func (c *cutter) until(ctx context.Context, at time.Time, proved func() (bool, e
 	if first < 0 && c.begunBefore(at) {
 		ok, err := proved()
 		if err == nil && !ok {
-			err = &UnreachableError{Err: c.missing(bdb.LSN{})}
+			err = &UnreachableError{Newest: c.latest().time, Err: c.missing(bdb.LSN{})}
 		}
 		return c.latest(), err
 	}

@@ -184,11 +184,11 @@ func TestTimeBetweenBackups(t *testing.T) {
 	idle := noon.Add(2 * time.Hour)
 	first := c.full(c.line, noon.Add(5*time.Minute), c.at(0, 5), list[4].Time)
 	var far *UnreachableError
-	if _, err := MakePlan(t.Context(), c.repo, "", Target{At: idle}); !errors.As(err, &far) || far.Err != nil {
+	if _, err := MakePlan(t.Context(), c.repo, "", Target{At: idle}); !errors.As(err, &far) || far.Err != nil || !far.Newest.Equal(list[19].Time) {
 		t.Errorf("nothing shows that there were no more commits: %v", err)
 	}
-	for _, early := range []time.Time{noon.Add(3 * time.Minute), noon.Add(-time.Hour)} {
-		if _, err := MakePlan(t.Context(), c.repo, "", Target{At: early}); !errors.As(err, &far) {
+	for _, early := range []time.Time{noon.Add(3 * time.Minute), noon.Add(-time.Hour), noon.Add(-9 * time.Hour)} {
+		if _, err := MakePlan(t.Context(), c.repo, "", Target{At: early}); !errors.As(err, &far) || !far.Newest.IsZero() {
 			t.Errorf("%s is before the backup: %v", early, err)
 		}
 	}

@@ -44,8 +44,9 @@ func (e *UnusableError) Unwrap() error { return e.Err }
 type UnreachableError struct {
 	Environment string
 	Target      Target
-	Ranges      []Range // of what can be restored, oldest first; empty: not known, or nothing
-	Err         error   // why, such as *manifest.GapError; nil: it lies before or behind all that is stored
+	Ranges      []Range   // of what can be restored, oldest first; empty: not known, or nothing
+	Newest      time.Time // the target is a time, and the log that is stored ends with a commit of then: nobody knows of others before the target. Else zero
+	Err         error     // why, such as *manifest.GapError; nil: it lies before or behind all that is stored
 }
 
 func (e *UnreachableError) Error() string {

@@ -158,7 +158,7 @@ func (p *planner) outside(ctx context.Context, m *manifest.Manifest, err error) 
 	u := &UnreachableError{Environment: p.env, Target: p.target, Err: err}
 	var far *UnreachableError
 	if errors.As(err, &far) {
-		u.Err = far.Err
+		u.Err, u.Newest = far.Err, far.Newest
 	}
 	if piece, err := p.repo.FollowBackup(ctx, m, nil); err == nil {
 		x := p.cutter(m, piece).latest()
@@ -168,8 +168,8 @@ func (p *planner) outside(ctx context.Context, m *manifest.Manifest, err error) 
 }
 
 // unreachable says what can be reached of the environment. That takes more requests than planning does.
-func (p *planner) unreachable(ctx context.Context, err error) error {
-	u := &UnreachableError{Environment: p.env, Target: p.target, Err: err}
+func (p *planner) unreachable(ctx context.Context, far *UnreachableError) error {
+	u := &UnreachableError{Environment: p.env, Target: p.target, Newest: far.Newest, Err: far.Err}
 	if h, err := ReadHistory(ctx, p.repo, p.env); err == nil {
 		u.Ranges = h.Ranges
 	}
@@ -196,7 +196,7 @@ func (p *planner) newest(ctx context.Context, backups []repository.Stored) (*Pla
 		case err == nil:
 			return plan, nil
 		case errors.As(err, &far):
-			return nil, p.unreachable(ctx, far.Err)
+			return nil, p.unreachable(ctx, far)
 		case errors.Is(err, errTooEarly):
 		case !p.passedOver(backups[i].ID, err):
 			return nil, p.unusable(backups[i].ID, err)
@@ -205,7 +205,7 @@ func (p *planner) newest(ctx context.Context, backups []repository.Stored) (*Pla
 	if p.last != nil {
 		return nil, p.last
 	}
-	return nil, p.unreachable(ctx, nil)
+	return nil, p.unreachable(ctx, &UnreachableError{})
 }
 
 // start is the newest backup that may hold the target. Ids carry the time. LSNs mean something only within a timeline, so a target LSN is looked for in that

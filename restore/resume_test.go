@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"bdbvault/localenv"
 	"bdbvault/localenv/envtest"
 	"bdbvault/restore"
 )
@@ -61,6 +62,9 @@ func TestInterruptedEverywhere(t *testing.T) {
 			t.Errorf("stopped with all files back, %d of %d were kept", res.Reused, res.Files)
 		}
 		holds(t, want, to, "")
+		if own, _ := filepath.Glob(filepath.Join(to, ".bdbvault-*")); len(own) != 1 || filepath.Base(own[0]) != localenv.OriginName {
+			t.Errorf("after a stop at %s it leaves %v", s.stage, own)
+		}
 	}
 }
 

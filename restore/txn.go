@@ -49,7 +49,7 @@ func (p *planner) beforeTxn(ctx context.Context, backups []repository.Stored) (*
 			return p.before(ctx, m, piece, found[0].LSN, i > 0 && p.target.Backup == "")
 		}
 	}
-	return nil, p.unreachable(ctx, nil)
+	return nil, p.unreachable(ctx, &UnreachableError{})
 }
 
 func reaches(lsn bdb.LSN) func(repository.Segment) bool {

@@ -105,8 +105,11 @@ func unreachable(e *restore.UnreachableError) string {
 		what = "the state of " + stamp(e.Target.At)
 	}
 	s := fmt.Sprintf("%s of %s can't be reached", what, e.Environment)
-	if e.Err != nil {
+	switch {
+	case e.Err != nil:
 		s += ": " + e.Err.Error()
+	case !e.Newest.IsZero():
+		s += fmt.Sprintf(": the newest commit in the store is of %s, and nothing there shows that no other was made up to that time", stamp(e.Newest))
 	}
 	if len(e.Ranges) > 0 {
 		s += "; what can be restored:"
@@ -115,6 +118,11 @@ func unreachable(e *restore.UnreachableError) string {
 		s += fmt.Sprintf("\n  timeline %s from %s to %s", r.Timeline, moment(r.From, r.FromTime), moment(r.To, r.ToTime))
 	}
 	return s
+}
+
+func isPastNewest(err error) bool {
+	e, ok := errors.AsType[*restore.UnreachableError](err)
+	return ok && e.Err == nil && !e.Newest.IsZero()
 }
 
 func isDamage(err error) bool {
@@ -136,6 +144,8 @@ func hint(err error) string {
 		return "Nothing was changed. Just use it, or choose another prefix or directory."
 	case errors.Is(err, engine.ErrPassword), errors.Is(err, bdb.ErrPassword), errors.Is(err, restore.ErrPassword):
 		return "Give the environment's password by --password-file FILE or " + passwordVariable + "; leave it out if the environment is not encrypted."
+	case isPastNewest(err):
+		return "The same command without --at restores all that is stored. It ends before that time."
 	case is[*restore.UnreachableError](err):
 		return "Without --at, --lsn and --before-txn a restore goes as far as it can. bdbvault list shows all backups and their log."
 	case is[*archive.OtherEnvironmentError](err):
