@@ -92,7 +92,7 @@ func TestListSortsOutByName(t *testing.T) {
 		rel, _ := filepath.Rel(home, s.Path)
 		skipped = append(skipped, rel+": "+s.Reason)
 	}
-	wantNames(t, skipped, ".bdbvault-restore: mark of an unfinished restore", ".bdbvault-origin: note of a restore", "__db.001: shared region", "__db.042: shared region",
+	wantNames(t, skipped, ".bdbvault-origin: note of a restore", ".bdbvault-restore: mark of an unfinished restore", "__db.001: shared region", "__db.042: shared region",
 		"__db.freezer.0.4K: frozen page versions", "__db.register: process registry", "__db.rep.db: replication state", "__db.rep.system: replication state",
 		"__db.reppg.db: replication state", "lost+found: the file system's own directory", "sub/__db.001: shared region")
 	for _, d := range l.Dirs {

@@ -97,7 +97,10 @@ func (s *story) add(r *bdb.Record) error {
 	return s.history.Add(r)
 }
 
-// passed is the LSN up to which recovery passes over what was done to pages.
+// passed is the LSN up to which recovery passes over what was done to pages. Of copies of a live environment that is no more than what lies before needed: what came
+// behind it may have been only in the source's cache when they were made. Some of it is in them nevertheless, often long ago, where a long transaction held needed
+// back, and is done once more; as in the source's own recovery after a crash, which begins there too. Attempts that were aborted are undone, then all that was
+// committed is redone in order, the later truncations and removals from queues with it. Behind a recovery that is not so: see inFlight.
 func (s *story) passed() bdb.LSN {
 	if !s.since.IsZero() {
 		return s.since
