@@ -47,10 +47,16 @@ func live(t *testing.T, pageSize int, checksum bool, backups int) {
 		if !res.Manifest.BulkSafe.Held {
 			t.Errorf("backup %d: the flag was not held: %s", i, res.Manifest.BulkSafe.Why)
 		}
+		if why := res.Manifest.NewTimeline; i > 0 && why != "" {
+			t.Errorf("backup %d began a new timeline: %s", i, why)
+		}
 		waitCommits(t, w, w.LastCommitted()+100)
 		shipped := ships.last()
 		want := commitsBefore(w, shipped)
 		to, rres := v.mustRestore(restore.Target{})
+		if rres.End.Before(shipped) {
+			t.Errorf("backup %d: shipped to %s, restored to %s: %q", i, shipped, rres.End, rres.Notes)
+		}
 		check(t, v, to, want)
 		t.Logf("backup %d: %d pages, %d read again; restored to %s", i, res.Manifest.Pages.Read, res.Manifest.Pages.Reread, rres.End)
 	}
