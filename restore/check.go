@@ -186,12 +186,18 @@ func (s *idSet) hasPart(id bdb.FileID) bool { return s.parts[firstPart(id)] }
 // namedByLog are the places that the log's names lead to. What had no file id there when it was copied was about to become a database.
 func (c *checker) namedByLog() map[string]bool {
 	places := map[string]bool{}
+	add := func(name string) {
+		for _, d := range c.dirs {
+			places[path.Join(d, name)] = true
+		}
+	}
 	for _, names := range c.story.names {
 		for _, name := range names {
-			for _, d := range c.dirs {
-				places[path.Join(d, name)] = true
-			}
+			add(name)
 		}
+	}
+	for name := range c.story.created { // the log may end before it says what becomes of the file
+		add(name)
 	}
 	return places
 }

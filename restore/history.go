@@ -37,6 +37,7 @@ type story struct {
 	dirs    map[string]bool         // data directories that records name, as the application spelled them
 	folders map[string]bool         // folders below the target that the log puts files into
 	names   map[bdb.FileID][]string // every name by which the log knows a file
+	created map[string]bool         // names under which the log makes files, before they are any database's
 
 	mapped   bool                 // the record that is looked at names something below a mapped directory
 	respells map[uint32][]bdb.LSN // such records, by log file
@@ -47,7 +48,7 @@ type story struct {
 func newStory(at place, m *manifest.Manifest) *story {
 	return &story{
 		history: bdb.NewHistory(), at: at, home: m.Home, begun: m.BegunAt, start: bdb.LSN{File: m.NeededFrom.File}, needed: m.NeededFrom,
-		dirs: map[string]bool{}, folders: map[string]bool{}, names: map[bdb.FileID][]string{}, respells: map[uint32][]bdb.LSN{},
+		dirs: map[string]bool{}, folders: map[string]bool{}, names: map[bdb.FileID][]string{}, created: map[string]bool{}, respells: map[uint32][]bdb.LSN{},
 		touched: newTouched(m),
 	}
 }
@@ -114,6 +115,8 @@ func (s *story) lookAt(r *bdb.Record) error {
 		return s.name(r.LSN, g.ID, "", g.Name)
 	}
 	if c, ok := r.FileCreate(); ok {
+		name, _ := s.relative(c.Name)
+		s.created[name] = true
 		return s.made(r.LSN, bdb.FileID{}, c.Dir, c.Name)
 	}
 	if n, ok := r.FileRename(); ok {

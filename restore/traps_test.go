@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
 	"bdbvault/localenv/envtest"
 	"bdbvault/manifest"
@@ -242,6 +243,53 @@ func TestRemoveInFlight(t *testing.T) {
 			same(t, env.Home, to, "")
 		})
 	}
+}
+
+// TestFileThatWasBegun is a backup that met a file which a transaction had just created, still empty, and a log that says no more of it: it may be missing.
+func TestFileThatWasBegun(t *testing.T) {
+	env := envtest.Create(t, filepath.Join(t.TempDir(), "home"), envtest.Spec{Databases: []envtest.Database{{File: "old.db", Method: "btree", Records: 200}}})
+	want := dump(t, env.Home, "")
+	h := envtest.StartHold(t, env)
+	h.Checkpoint()
+	h.Begin("x")
+	h.Create("x", envtest.Database{File: "new.db", Method: "btree"})
+	h.FlushLog()
+	h.Kill()
+	if err := os.Remove(filepath.Join(env.Home, "new.db")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(env.Home, cutAfterCreate(t, env.Home)), "")
+	p := newPacker(t, "")
+	p.full(env.Home, nil)
+	to := filepath.Join(t.TempDir(), "to")
+	if _, err := p.restoreTo(to, restore.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, want, to, "")
+}
+
+// cutAfterCreate ends the log after the last record that creates a file, and tells which.
+func cutAfterCreate(t *testing.T, home string) (name string) {
+	t.Helper()
+	log, err := localenv.OpenLogDir(t.Context(), home, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	var end bdb.LSN
+	_, err = log.Walk(t.Context(), bdb.LSN{File: 1}, func(r *bdb.Record) error {
+		if c, ok := r.FileCreate(); ok {
+			name, end = c.Name, r.Next()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(home, fmt.Sprintf("log.%010d", end.File)), int64(end.Offset)); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // TestLostFile takes a database out of a manifest: recovery ends well, but something is missing. Unless the log has not heard of it
