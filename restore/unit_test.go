@@ -1,7 +1,9 @@
 package restore
 
 import (
+	"encoding/binary"
 	"errors"
+	"os"
 	"reflect"
 	"slices"
 	"testing"
@@ -156,6 +158,38 @@ func TestBlockSum(t *testing.T) {
 	for _, n := range []int{0, 1, 100, 512, 8192, wide - 1, wide, wide + 1, len(b)} {
 		if got, want := blockSum(b[:n]), manifest.Hash(blake3.Sum256(b[:n])); got != want {
 			t.Errorf("%d bytes: %s, want %s", n, got, want)
+		}
+	}
+}
+
+// TestUndoNeeded looks at pages that an aborted transaction had made the metadata page of a subdatabase.
+func TestUndoNeeded(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	var b []byte
+	for _, at := range []uint32{99, 100, 300, 301} {
+		page := make([]byte, 512)
+		binary.BigEndian.PutUint32(page, 7)
+		binary.BigEndian.PutUint32(page[4:], at)
+		b = append(b, page...)
+	}
+	if err := os.WriteFile(dir+"/a.db", b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := bdb.FileID{1}
+	h := &home{
+		byID: map[bdb.FileID][]string{id: {"a.db"}},
+		at:   map[string]homeFile{"a.db": {path: "a.db", pageSize: 512, size: int64(len(b)), order: binary.BigEndian}},
+	}
+	r := &restorer{t: &target{root: &roots{Root: root}}}
+	for page, want := range []bool{false, true, true, false, false} {
+		u := bdb.PageUndo{LSN: bdb.LSN{File: 7, Offset: 100}, Last: bdb.LSN{File: 7, Offset: 300}, File: id, Page: uint32(page), Meta: true}
+		if got, err := r.undoNeeded(h, &u); got != want || err != nil {
+			t.Errorf("page %d: %t, %v", page, got, err)
 		}
 	}
 }

@@ -72,6 +72,7 @@ type fileTxn struct {
 	ops      []*fileOp
 	changes  []*fileChange
 	undos    []PageUndo
+	last     LSN // its last record
 	prepared bool
 	partial  bool // it began before the first record added
 }
@@ -137,6 +138,9 @@ func (h *History) Add(r *Record) error {
 	case r.PrevLSN.Before(h.start):
 		h.txn(r.Txn).partial = true
 	}
+	if t := h.open[r.Txn]; t != nil {
+		t.last = r.LSN
+	}
 	if !h.take(r) {
 		return &BadRecord{r.LSN, fmt.Sprintf("body is not one of type %d", r.Type)}
 	}
@@ -157,8 +161,8 @@ func (h *History) take(r *Record) (ok bool) {
 		return h.addRecycle(r)
 	case typeCreate, typeWrite, typeRename, typeRenameNoUndo, typeRemove, typeFileRemove:
 		return h.addFileOp(r)
-	case typePageInit:
-		return h.addPageInit(r)
+	case typePageInit, typeMetasub:
+		return h.addPageUndo(r)
 	case typeMerge:
 		if _, _, ok := r.emptyPageMoved(); ok {
 			h.merges = append(h.merges, r.LSN)
@@ -334,6 +338,7 @@ func (h *History) addPrepare(r *Record) bool {
 	if !ok || t == nil {
 		return ok
 	}
+	t.prepared = true
 	for _, op := range t.ops {
 		op.prepared = true
 	}
@@ -357,7 +362,7 @@ func (h *History) addCommit(r *Record) bool {
 		return ok
 	}
 	if c.Abort {
-		h.undone = append(h.undone, t.undos...)
+		h.undone = append(h.undone, t.undoing()...)
 	}
 	delete(h.open, r.Txn)
 	for _, op := range t.ops {
@@ -372,32 +377,60 @@ func (h *History) addCommit(r *Record) bool {
 // abort forgets a transaction of which nothing more is heard.
 func (h *History) abort(id uint32) {
 	if t := h.open[id]; t != nil {
-		h.undone = append(h.undone, t.undos...)
+		h.undone = append(h.undone, t.undoing()...)
 	}
 	delete(h.open, id)
 }
 
-// PageUndo is a __db_pg_init record, by which a page was emptied, of a transaction that did not commit. Recovery undoes it, and gives up if the
-// page does not exist (__db_pg_init_recover), as in a file that grew since it was copied: then the record has to be skipped.
+// PageUndo is a record of a transaction that did not commit, which recovery does not undo as it should:
+//
+//   - __db_pg_init, by which a page was emptied. Recovery gives up if the page does not exist (__db_pg_init_recover), as in a file that grew since it was
+//     copied.
+//   - __crdel_metasub, by which a page became the metadata page of a subdatabase. Recovery gives the page the LSN from before without a look at what it has
+//     (__crdel_metasub_recover), and undo of its allocation then makes it a free one. That page may long have become another: its rows are lost.
+//
+// Then the record has to be skipped: see Needed.
 type PageUndo struct {
 	LSN  LSN
-	File FileID
+	File FileID // zero: not known
 	Page uint32
+	Meta bool // __crdel_metasub
+	Last LSN  // the transaction's last record
 }
 
-func (h *History) addPageInit(r *Record) bool {
-	f, ok := r.fields(typePageInit)
+// Needed reports whether recovery has to undo the record over a page that has the LSN; exists is false for a page that is not there.
+func (u *PageUndo) Needed(page LSN, exists bool) bool {
+	if !u.Meta {
+		return exists
+	}
+	return exists && !page.Before(u.LSN) && !u.Last.Before(page) // nobody else had the page until the transaction ended
+}
+
+func (h *History) addPageUndo(r *Record) bool {
+	f, ok := r.fields(r.Type)
 	id, page := h.databases[f.u32()], f.u32()
 	t := h.txn(r.Txn)
-	t.undos = append(t.undos, PageUndo{r.LSN, id, page})
+	t.last = r.LSN
+	t.undos = append(t.undos, PageUndo{LSN: r.LSN, File: id, Page: page, Meta: r.Type == typeMetasub})
 	return ok && f.ok()
 }
 
-// Undos are the pages whose emptying recovery undoes at the end of the log added so far.
+// undoing are the transaction's records that recovery undoes.
+func (t *fileTxn) undoing() []PageUndo {
+	list := slices.Clone(t.undos)
+	for i := range list {
+		list[i].Last = t.last
+	}
+	return list
+}
+
+// Undos are the pages of which recovery undoes what was done to them, at the end of the log added so far.
 func (h *History) Undos() []PageUndo {
 	list := slices.Clone(h.undone)
 	for _, t := range h.open {
-		list = append(list, t.undos...)
+		if !t.prepared { // recovery redoes what it did
+			list = append(list, t.undoing()...)
+		}
 	}
 	return list
 }

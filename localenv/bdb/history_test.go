@@ -455,8 +455,18 @@ func TestUndos(t *testing.T) {
 	l.last[again] = LSN{} // its id is given out once more
 	l.commit(again)
 	under := empty(open, 6)
-	want := []PageUndo{{aborted, a, 4}, {under, a, 6}}
+	meta := l.log(open, typeMetasub, uint32(7), uint32(8), []byte{}, uint32(0), uint32(0))
+	prepared := l.begin()
+	empty(prepared, 9)
+	l.log(prepared, typePrepare, uint32(0), make([]byte, 128), LSN{})
+	want := []PageUndo{{aborted, a, 4, false, aborted}, {under, a, 6, false, meta}, {meta, a, 8, true, meta}}
 	if got := l.history().Undos(); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+	u := PageUndo{LSN: LSN{2, 100}, Meta: true, Last: LSN{2, 300}}
+	for lsn, want := range map[LSN]bool{{2, 99}: false, {2, 100}: true, {2, 300}: true, {2, 301}: false} {
+		if got := u.Needed(lsn, true); got != want {
+			t.Errorf("page at %v has to be given back: %t", lsn, got)
+		}
 	}
 }
