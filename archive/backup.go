@@ -229,7 +229,7 @@ func (b *backup) openJournal(ctx context.Context) (err error) {
 		return err
 	}
 	b.stored, err = readJournal(b.st, func(h manifest.Hash, size int64) int {
-		if b.avoid[h] || look.condemned[h] || look.packs[h] != size {
+		if b.avoid[h] || look.condemned[h] || look.damaged[h] || look.packs[h] != size {
 			return noPack
 		}
 		return b.packs.known(h, size)

@@ -19,26 +19,24 @@ import (
 type look struct {
 	packs, maps map[manifest.Hash]int64 // sizes
 	condemned   map[manifest.Hash]bool
-	segments    map[string]bool // condemned, by the names that SegmentName.String gives
-	date        time.Time       // before anything was looked at
+	damaged     map[manifest.Hash]bool // found so by verify
+	segments    map[string]bool        // condemned, by the names that SegmentName.String gives
+	spoilt      map[string]bool        // segments found damaged
+	date        time.Time              // before anything was looked at
 }
 
 // maxCondemned bounds a condemned list: a hundred bytes per name, and the manifests of expired backups.
 const maxCondemned = 1 << 30
 
-// look lists the environment's packs, maps and condemned lists. The moment is that of the first answer, so that whatever a prune condemns
-// later is younger than it.
+// look lists the environment's packs, maps, condemned lists and marks of damage. The moment is that of the first answer, so that whatever a prune
+// condemns later is younger than it.
 func (b *backup) look(ctx context.Context) (*look, error) {
-	l := &look{packs: map[manifest.Hash]int64{}, maps: map[manifest.Hash]int64{}, condemned: map[manifest.Hash]bool{}, segments: map[string]bool{}}
-	var lists []string
-	date, err := b.repo.Bucket.List(ctx, manifest.CondemnedPrefix(b.opt.Env), "", func(i remote.Info) error {
-		lists = append(lists, i.Key)
-		return nil
-	})
+	l := &look{packs: map[manifest.Hash]int64{}, maps: map[manifest.Hash]int64{}, condemned: map[manifest.Hash]bool{}, damaged: map[manifest.Hash]bool{},
+		segments: map[string]bool{}, spoilt: map[string]bool{}}
+	lists, err := l.unusable(ctx, b.repo.Bucket, b.opt.Env)
 	if err != nil {
 		return nil, err
 	}
-	l.date = date
 	for _, key := range lists {
 		if err := l.condemn(ctx, b.repo.Bucket, key); err != nil {
 			return nil, err
@@ -61,6 +59,44 @@ func (b *backup) look(ctx context.Context) (*look, error) {
 		return nil
 	})
 	return l, err
+}
+
+var errBehind = errors.New("behind what was looked for")
+
+// unusable notes what verify has found damaged, and returns the keys of the condemned lists. Both stand side by side in the order of keys, so that one
+// list has them.
+func (l *look) unusable(ctx context.Context, bucket *remote.Bucket, env string) (lists []string, err error) {
+	condemned, marks := manifest.CondemnedPrefix(env), manifest.DamagedPrefix(env)
+	l.date, err = bucket.List(ctx, env+"/", condemned, func(i remote.Info) error {
+		switch {
+		case strings.HasPrefix(i.Key, condemned):
+			lists = append(lists, i.Key)
+		case strings.HasPrefix(i.Key, marks):
+			l.mark(env, i.Key)
+		case i.Key > marks:
+			return errBehind
+		}
+		return nil
+	})
+	if errors.Is(err, errBehind) {
+		err = nil
+	}
+	return lists, err
+}
+
+// mark notes a damaged object. What is no mark of ours says nothing.
+func (l *look) mark(env, key string) {
+	object, err := manifest.ParseDamagedKey(env, key)
+	if err != nil {
+		return
+	}
+	if h, err := manifest.ParsePackKey(env, object); err == nil {
+		l.damaged[h] = true
+	} else if h, err := manifest.ParseMapKey(env, object); err == nil {
+		l.damaged[h] = true
+	} else if n, err := manifest.ParseSegmentKey(env, object); err == nil {
+		l.spoilt[n.String()] = true
+	}
 }
 
 func (l *look) condemn(ctx context.Context, bucket *remote.Bucket, key string) error {
@@ -95,6 +131,8 @@ func (l *look) missing(m *manifest.Manifest, maps map[manifest.Hash]int64) map[m
 		switch {
 		case l.condemned[h]:
 			lost[h] = "condemned by a prune"
+		case l.damaged[h]:
+			lost[h] = "found damaged by verify"
 		case !ok:
 			lost[h] = "missing from the store"
 		case size != want:
@@ -129,6 +167,10 @@ func (b *backup) commit(ctx context.Context) error {
 	}
 	if err := b.coverWithout(ctx, l.segments); err != nil {
 		return err
+	}
+	// What is damaged stays, so that a restore would choose it although others may hold the same.
+	if i := slices.IndexFunc(b.segments, func(n manifest.SegmentName) bool { return l.spoilt[n.String()] }); i >= 0 {
+		return &logCondemnedError{Timeline: b.m.Timeline, err: fmt.Errorf("object %s", b.segments[i].Key(b.opt.Env))}
 	}
 	b.m.Look, b.m.Finished = l.date.UTC(), time.Now().UTC()
 	data, err := b.m.Encode()

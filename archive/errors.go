@@ -75,8 +75,8 @@ func (e *LogTooShortError) Error() string {
 	return fmt.Sprintf("%s has a page of LSN %s, but the log ends at %s: they do not belong together", e.File, e.Page, e.End)
 }
 
-// lostError carries packs and maps that a backup counted on and that the store does not have as they were stored, or that a prune has
-// condemned.
+// lostError carries packs and maps that a backup counted on and that the store does not have as they were stored, that verify found damaged, or that
+// a prune has condemned.
 type lostError struct{ names map[manifest.Hash]string }
 
 func (e *lostError) Error() string {
@@ -103,7 +103,7 @@ func (e *logGoneError) Error() string {
 
 func (e *logGoneError) Unwrap() error { return e.gap }
 
-// logCondemnedError says that a prune has condemned log which the backup counts on. Segments have their names from what is in them, so they can't be
+// logCondemnedError says that a prune has condemned log which the backup counts on, or that verify has found it damaged. Segments have their names from what is in them, so they can't be
 // stored anew where they are: only on another timeline.
 type logCondemnedError struct {
 	Timeline manifest.Timeline
@@ -111,7 +111,7 @@ type logCondemnedError struct {
 }
 
 func (e *logCondemnedError) Error() string {
-	return fmt.Sprintf("log was condemned by a prune: %v", e.err)
+	return fmt.Sprintf("log was condemned by a prune, or found damaged by verify: %v", e.err)
 }
 
 func (e *logCondemnedError) Unwrap() error { return e.err }

@@ -13,6 +13,7 @@
 //	ENV/logs/TIMELINE/0000000007/START-END-TIME[-sealed]       segment: consecutive records of log file 7
 //	ENV/condemned/20261120T060000Z-91bd.json                   Condemned: what one prune means to have deleted
 //	ENV/holds/20261120T053012Z-4f3a.json                       Hold: no prune takes this backup
+//	ENV/damaged/packs/HH/HASH                                  Damaged: no backup refers to that object, likewise maps/… and logs/…
 //
 // HASH is the SHA-256 of the object's bytes in hexadecimal. Maps and packs begin with a random salt, so that equal content
 // stored twice gets two names: a new object never shares the name of one that is being deleted. START, END and TIME (Unix
@@ -58,11 +59,11 @@
 //
 // The header is a SegmentHeader. The records are the log file's own bytes from START to END.
 //
-// # Manifest, repository, condemned list, hold
+// # Manifest, repository, condemned list, hold, mark of damage
 //
 // JSON of the form {"sha256": HEX, "FORMAT": {…}}: the checksum covers the bytes of the inner object exactly as they stand in the file,
 // whose "format" field is the version. Readers refuse versions newer than they know, by name and number. FORMAT is "manifest",
-// "repository", "condemned" or "hold"; the fields are those of the types Manifest, Repository, Condemned and Hold, with their JSON names.
+// "repository", "condemned", "hold" or "damaged"; the fields are those of the types Manifest, Repository, Condemned and Hold, with their JSON names.
 // A condemned list embeds the manifests of the backups that expired, whole, and names objects without their prefixes: packs and maps by
 // HASH, segments by what follows "logs/".
 //

@@ -141,7 +141,10 @@ func (e *NameError) Error() string {
 }
 
 // PageRange is a row of pages, both ends included.
-type PageRange struct{ First, Last uint32 }
+type PageRange struct {
+	First uint32 `json:"first"`
+	Last  uint32 `json:"last"`
+}
 
 // FileDamage is what can't be brought back of one file.
 type FileDamage struct {
@@ -151,7 +154,10 @@ type FileDamage struct {
 	Err    error       // what is wrong with it
 }
 
-func (d FileDamage) String() string {
+func (d FileDamage) String() string { return fmt.Sprintf("%s: %v", d.place(), d.Err) }
+
+// place is the file and its pages.
+func (d FileDamage) place() string {
 	pages := make([]string, 0, len(d.Pages))
 	for _, p := range d.Pages {
 		if len(pages) == 8 {
@@ -164,7 +170,7 @@ func (d FileDamage) String() string {
 	if len(pages) > 0 {
 		what = "pages " + strings.Join(pages, ", ")
 	}
-	return fmt.Sprintf("%s, %s: %v", d.Path, what, d.Err)
+	return d.Path + ", " + what
 }
 
 func (p PageRange) String() string {

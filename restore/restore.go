@@ -52,6 +52,7 @@ const (
 	PhaseLog     = "laying down log"
 	PhaseRecover = "recovering"
 	PhaseVerify  = "verifying"
+	PhaseRead    = "reading"
 )
 
 // The stages of a restore.

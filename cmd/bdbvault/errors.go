@@ -178,6 +178,8 @@ func damageHint(err error) string {
 		return "Log is missing in the store. Restore an older backup with --backup ID, and take a full backup now: bdbvault backup"
 	case is[*archive.UnreadableError](err) && errors.Is(err, manifest.ErrDamaged):
 		return "If that backup is given up, delete that object by hand; then prune goes on."
+	case is[*restore.UnsoundError](err):
+		return "Take a full backup now: it refers to nothing that is missing or damaged, and stores that anew (bdbvault backup). Restore the backups that are ok with --backup ID."
 	case is[*manifest.FormatError](err):
 		return "It was written by a newer bdbvault: use that one."
 	case is[*repository.VoidError](err), errors.Is(err, manifest.ErrDamaged), is[*restore.DamageError](err):

@@ -161,6 +161,8 @@ func (p *program) commands() []*cli.Command {
 		p.standbyCommand(),
 		{Name: "prune", Usage: "remove backups and log that a policy does not keep, in two phases", Action: p.deed(prune),
 			Flags: join(pruneFlags(), repositoryFlags(), outputFlags())},
+		{Name: "verify", Usage: "look whether all that was stored is there and whole", Action: p.deed(verify),
+			Flags: join(verifyFlags(), repositoryFlags(), outputFlags())},
 		{Name: "hold", Usage: "keep one backup from every prune", ArgsUsage: "ID", Action: p.deed(hold, "ID"),
 			Flags: join(holdFlags(), repositoryFlags(), outputFlags())},
 		{Name: "release", Usage: "end a hold", ArgsUsage: "ID", Action: p.deed(release, "ID"),

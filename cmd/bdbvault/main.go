@@ -248,7 +248,7 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 			rest = append(rest, a)
 			continue
 		}
-		front = append(front, a)
+		front = append(front, withValue(a))
 		if takesValue(commands[i].Flags, a) {
 			if left = left[1:]; len(left) == 0 {
 				return args // urfave/cli says what is missing
@@ -259,9 +259,20 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 	return slices.Concat(args[:2], front, []string{"--"}, rest)
 }
 
+// withValue gives --read-data, which may stand alone, the value that it then has.
+func withValue(a string) string {
+	if strings.TrimLeft(a, "-") == flagReadData {
+		return a + "=" + readAllData
+	}
+	return a
+}
+
 // takesValue reports whether the argument after a is the value of flag a.
 func takesValue(flags []cli.Flag, a string) bool {
 	name := strings.TrimLeft(a, "-")
+	if name == flagReadData {
+		return false
+	}
 	for _, f := range flags {
 		if _, boolean := f.(*cli.BoolFlag); !boolean && slices.Contains(f.Names(), name) {
 			return true
