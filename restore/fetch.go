@@ -112,11 +112,16 @@ type worker struct {
 	sums   []byte
 }
 
+// newDecoder makes a decoder of chunks. It leaves it to the hashes of the blocks to tell which of them are right.
+func newDecoder() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true), zstd.IgnoreChecksum(true),
+		zstd.WithDecoderMaxMemory(manifest.MaxChunk+decodeSlack), zstd.WithDecoderMaxWindow(8<<20))
+}
+
 func newCrew(b *batch, n int) ([]*worker, error) {
 	crew := make([]*worker, n)
 	for i := range crew {
-		dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true), zstd.IgnoreChecksum(true),
-			zstd.WithDecoderMaxMemory(manifest.MaxChunk+decodeSlack), zstd.WithDecoderMaxWindow(8<<20))
+		dec, err := newDecoder()
 		if err != nil {
 			return nil, err
 		}

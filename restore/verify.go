@@ -107,11 +107,8 @@ func (e *UnsoundError) Error() string {
 				bad++
 			}
 		}
-		s := fmt.Sprintf("environment %s: %d objects are missing or damaged", r.Environment, len(r.Damage))
-		if len(r.Gaps) > 0 {
-			s += fmt.Sprintf(", log is missing in %d places", len(r.Gaps))
-		}
-		parts = append(parts, fmt.Sprintf("%s; %d of %d backups can't be brought back whole", s, bad, len(r.Backups)))
+		parts = append(parts, fmt.Sprintf("environment %s: missing or damaged objects: %d, gaps in the log: %d, backups that can't be brought back whole: %d of %d",
+			r.Environment, len(r.Damage), len(r.Gaps), bad, len(r.Backups)))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -183,7 +183,7 @@ func (v *verifier) scan(ctx context.Context, f *manifest.File) (s *scanned, err 
 }
 
 func (v *verifier) scanChunks(ctx context.Context, d *dataFile) (*scanned, error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(manifest.MaxChunk), zstd.WithDecoderMaxWindow(8<<20))
+	dec, err := newDecoder()
 	if err != nil {
 		return nil, err
 	}
@@ -209,14 +209,18 @@ func (v *verifier) scanChunks(ctx context.Context, d *dataFile) (*scanned, error
 // scanChunk notes the pages of a chunk whose blocks can't be had.
 func (v *verifier) scanChunk(ctx context.Context, d *dataFile, c int, dec *zstd.Decoder, s *scanned) error {
 	chunk := &d.bm.Chunks[c]
+	key := manifest.PackKey(v.opt.Env, d.bm.Packs[chunk.Pack])
 	packed := make([]byte, chunk.Length)
-	err := v.repo.Bucket.ReadRange(ctx, manifest.PackKey(v.opt.Env, d.bm.Packs[chunk.Pack]), packed, chunk.Offset)
+	err := fmt.Errorf("it is cut short: %w", manifest.ErrDamaged)
+	if i, ok := v.store.find(key); ok && chunk.Offset+int64(chunk.Length) <= v.store.sizes[i] {
+		err = v.repo.Bucket.ReadRange(ctx, key, packed, chunk.Offset)
+	}
 	if err != nil && !inStore(err) {
 		return err
 	}
 	var raw []byte
 	if err == nil {
-		raw, err = dec.DecodeAll(packed, nil)
+		raw, err = dec.DecodeAll(packed, make([]byte, 0, chunk.Raw+decodeSlack))
 	}
 	readable := err == nil && len(raw) == chunk.Raw
 	for _, i := range d.runs(c) {
