@@ -61,26 +61,19 @@ func (b *backup) look(ctx context.Context) (*look, error) {
 	return l, err
 }
 
-var errBehind = errors.New("behind what was looked for")
-
-// unusable notes what verify has found damaged, and returns the keys of the condemned lists. Both stand side by side in the order of keys, so that one
-// list has them.
+// unusable notes what verify has found damaged, and returns the keys of the condemned lists.
 func (l *look) unusable(ctx context.Context, bucket *remote.Bucket, env string) (lists []string, err error) {
-	condemned, marks := manifest.CondemnedPrefix(env), manifest.DamagedPrefix(env)
-	l.date, err = bucket.List(ctx, env+"/", condemned, func(i remote.Info) error {
-		switch {
-		case strings.HasPrefix(i.Key, condemned):
-			lists = append(lists, i.Key)
-		case strings.HasPrefix(i.Key, marks):
-			l.mark(env, i.Key)
-		case i.Key > marks:
-			return errBehind
-		}
+	l.date, err = bucket.List(ctx, manifest.CondemnedPrefix(env), "", func(i remote.Info) error {
+		lists = append(lists, i.Key)
 		return nil
 	})
-	if errors.Is(err, errBehind) {
-		err = nil
+	if err != nil {
+		return nil, err
 	}
+	_, err = bucket.List(ctx, manifest.DamagedPrefix(env), "", func(i remote.Info) error {
+		l.mark(env, i.Key)
+		return nil
+	})
 	return lists, err
 }
 

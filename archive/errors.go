@@ -103,8 +103,8 @@ func (e *logGoneError) Error() string {
 
 func (e *logGoneError) Unwrap() error { return e.gap }
 
-// logCondemnedError says that a prune has condemned log which the backup counts on, or that verify has found it damaged. Segments have their names from what is in them, so they can't be
-// stored anew where they are: only on another timeline.
+// logCondemnedError says that a prune has condemned log which the backup counts on, or that verify has found it damaged. Segments have their
+// names from what is in them, so they can't be stored anew where they are: only on another timeline.
 type logCondemnedError struct {
 	Timeline manifest.Timeline
 	err      error

@@ -330,7 +330,7 @@ func (b *backup) joinTimeline(ctx context.Context, s *shipper) (reason string, e
 		return "first backup", nil
 	}
 	if b.parent.Timeline == b.leave {
-		return "log of timeline " + b.leave.String() + " is condemned or damaged", nil
+		return "a prune has condemned log of timeline " + b.leave.String() + ", or verify found it damaged", nil
 	}
 	if err := s.find(ctx, b.parent); err != nil {
 		return "", err
