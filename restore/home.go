@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
 
@@ -22,6 +21,7 @@ type homeFile struct {
 	id       bdb.FileID // zero for queue extents and application files
 	size     int64
 	pageSize int64
+	lsn      bdb.LSN // of the metadata page
 	order    binary.ByteOrder
 	end      int64 // where the last page ends by the metadata page, which may be older than the file's length
 	standIn  bool  // libdb's placeholder under a name that is being given up
@@ -76,7 +76,7 @@ func (f *homeFile) identify(env *localenv.Env, file localenv.File) error {
 	}
 	f.kind, f.standIn = source.Kind(), source.Placeholder()
 	if m := source.Meta(); m != nil && f.kind != bdb.KindQueueExtent {
-		f.order = m.ByteOrder
+		f.order, f.lsn = m.ByteOrder, m.LSN
 		f.id, f.pageSize, f.end = m.FileID, int64(m.PageSize), (int64(m.LastPage)+1)*int64(m.PageSize)
 	}
 	return source.Close()
@@ -96,6 +96,10 @@ func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
 		return err
 	}
 	if err := r.skipUndos(h, replay); err != nil {
+		return err
+	}
+	r.skipGroups(h, replay)
+	if err := r.extendFreed(h); err != nil {
 		return err
 	}
 	var moves []move
@@ -118,65 +122,14 @@ func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
 // region page may stay in the cache, and redo of what was done before fails for want of that page (__heap_pg_alloc_recover).
 func (r *restorer) extendHeaps(h *home) error {
 	for _, f := range h.files {
-		if f.kind != bdb.KindHeap || f.size >= f.end {
+		if f.kind != bdb.KindHeap {
 			continue
 		}
-		file, err := r.t.root.OpenFile(f.path, os.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(file.Truncate(f.end), file.Close()); err != nil {
+		if err := r.extend(&f, f.end); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// skipUndos has recovery pass over what it would undo wrongly: see bdb.PageUndo.
-func (r *restorer) skipUndos(h *home, replay *bdb.Replay) error {
-	var skip []bdb.LSN
-	for _, u := range r.story.history.Undos() {
-		if u.LSN.Before(r.story.needed) || u.Meta && u.File.IsZero() {
-			continue
-		}
-		needed, err := r.undoNeeded(h, &u)
-		if err != nil {
-			return err
-		}
-		if !needed {
-			skip = append(skip, u.LSN)
-		}
-	}
-	replay.Skip(skip...)
-	return nil
-}
-
-// undoNeeded looks at the page in the file, and in copies of it that have its id.
-func (r *restorer) undoNeeded(h *home, u *bdb.PageUndo) (bool, error) {
-	for _, at := range h.byID[u.File] {
-		f := h.at[at]
-		if f.pageSize == 0 || int64(u.Page) >= f.size/f.pageSize {
-			continue
-		}
-		lsn, err := r.pageLSN(&f, u.Page)
-		if err != nil || u.Needed(lsn, true) {
-			return true, err
-		}
-	}
-	return u.Needed(bdb.LSN{}, false), nil
-}
-
-func (r *restorer) pageLSN(f *homeFile, page uint32) (lsn bdb.LSN, err error) {
-	file, err := r.t.root.Open(f.path)
-	if err != nil {
-		return lsn, err
-	}
-	defer file.Close() // only read
-	var b [8]byte
-	if _, err := file.ReadAt(b[:], int64(page)*f.pageSize); err != nil {
-		return lsn, err
-	}
-	return bdb.LSN{File: f.order.Uint32(b[:]), Offset: f.order.Uint32(b[4:])}, nil
 }
 
 func isExtent(name string) bool { return strings.HasPrefix(path.Base(name), "__dbq.") }

@@ -292,6 +292,71 @@ func cutAfterCreate(t *testing.T, home string) (name string) {
 	return name
 }
 
+// TestLastSubdatabaseGone removes the last database in a file: the file is cut at once, while its metadata page stays in the cache.
+func TestLastSubdatabaseGone(t *testing.T) {
+	env := envtest.Create(t, filepath.Join(t.TempDir(), "home"), envtest.Spec{Databases: []envtest.Database{
+		{File: "a.db", Name: "one", Method: "btree", PageSize: 512, Records: 100},
+		{File: "a.db", Name: "two", Method: "btree", PageSize: 512, Records: 1},
+	}})
+	file := filepath.Join(env.Home, "a.db")
+	h := envtest.StartHold(t, env)
+	do := func(s envtest.Step) {
+		if _, err := h.Do(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := size(t, file)
+	do(envtest.Step{Do: envtest.DoPut, File: "a.db", Name: "two", Count: 1, Size: 300, Version: 1}) // an overflow page, the file's last
+	h.Checkpoint()
+	do(envtest.Step{Do: envtest.DoRemove, File: "a.db", Name: "two"})
+	h.FlushLog()
+	h.Kill()
+	want := before - 2*512 // the metadata page and the root
+	if after := size(t, file); after != want {
+		t.Fatalf("%d bytes, after %d: the file was not cut", after, before)
+	}
+	p := newPacker(t, "")
+	p.full(env.Home, nil)
+	to := filepath.Join(t.TempDir(), "to")
+	if _, err := p.restoreTo(to, restore.Options{Verify: restore.VerifyAlways}); err != nil {
+		t.Fatal(err)
+	}
+	if got := size(t, filepath.Join(to, "a.db")); got != want {
+		t.Errorf("restored with %d bytes, was %d", got, want)
+	}
+}
+
+// TestHashGoneBehindLongTransaction makes and removes a hash database in a file while a transaction that began before is still under way: recovery begins before, although
+// the metadata page knows that the file was cut again.
+func TestHashGoneBehindLongTransaction(t *testing.T) {
+	env := envtest.Create(t, filepath.Join(t.TempDir(), "home"), envtest.Spec{Databases: []envtest.Database{
+		{File: "a.db", Name: "one", Method: "btree", PageSize: 512, Records: 100}, {File: "b.db", Method: "btree", Records: 1},
+	}})
+	h := envtest.StartHold(t, env)
+	h.Begin("long")
+	h.Put("long", "b.db", 10, 1)
+	h.Create("", envtest.Database{File: "a.db", Name: "two", Method: "hash", PageSize: 512, Records: 1})
+	if _, err := h.Do(envtest.Step{Do: envtest.DoRemove, File: "a.db", Name: "two"}); err != nil {
+		t.Fatal(err)
+	}
+	h.Checkpoint()
+	h.Kill()
+	p := newPacker(t, "")
+	p.full(env.Home, nil)
+	if _, err := p.restoreTo(filepath.Join(t.TempDir(), "to"), restore.Options{Verify: restore.VerifyAlways}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func size(t *testing.T, file string) int64 {
+	t.Helper()
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
 // TestLostFile takes a database out of a manifest: recovery ends well, but something is missing. Unless the log has not heard of it
 // since the backup began: then it was removed without a transaction, which the log does not tell.
 func TestLostFile(t *testing.T) {

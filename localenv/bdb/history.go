@@ -41,7 +41,10 @@ type History struct {
 	temporary  map[string]bool     // names under which files and placeholders were made
 	databases  map[uint32]FileID   // by the short numbers that other records have for them
 	undone     []PageUndo          // of transactions that were aborted
-	start      LSN                 // the first record added
+	subs       map[filePage]bool   // where subdatabases begin that were open
+	freed      map[filePage]LSN    // where a page was freed last
+	grown      []PageGroup
+	start      LSN // the first record added
 	unreadable bool
 }
 
@@ -72,6 +75,7 @@ type fileTxn struct {
 	ops      []*fileOp
 	changes  []*fileChange
 	undos    []PageUndo
+	groups   []PageGroup
 	last     LSN // its last record
 	prepared bool
 	partial  bool // it began before the first record added
@@ -116,6 +120,8 @@ func NewHistory() *History {
 		open:      map[uint32]*fileTxn{},
 		temporary: map[string]bool{},
 		databases: map[uint32]FileID{},
+		subs:      map[filePage]bool{},
+		freed:     map[filePage]LSN{},
 	}
 }
 
@@ -163,6 +169,10 @@ func (h *History) take(r *Record) (ok bool) {
 		return h.addFileOp(r)
 	case typePageInit, typeMetasub:
 		return h.addPageUndo(r)
+	case typePageFree, typePageFreeData:
+		return h.addPageFree(r)
+	case typeHashGroup:
+		return h.addPageGroup(r)
 	case typeMerge:
 		if _, _, ok := r.emptyPageMoved(); ok {
 			h.merges = append(h.merges, r.LSN)
@@ -200,6 +210,9 @@ func (h *History) addRegister(r *Record) bool {
 		return ok
 	}
 	h.databases[uint32(g.Index)] = g.ID
+	if g.MetaPage != 0 {
+		h.subs[filePage{g.ID, g.MetaPage}] = true
+	}
 	f := h.file(g.ID, g.Name, r.LSN)
 	f.inMemory = f.inMemory || g.InMemory()
 	// What a transaction made counts by its create record: without that, whether it went through is not known.
@@ -329,6 +342,7 @@ func (h *History) addChild(r *Record) bool {
 	t.ops = append(t.ops, child.ops...)
 	t.changes = append(t.changes, child.changes...)
 	t.undos = append(t.undos, child.undos...)
+	t.groups = append(t.groups, child.groups...)
 	return true
 }
 
@@ -363,6 +377,8 @@ func (h *History) addCommit(r *Record) bool {
 	}
 	if c.Abort {
 		h.undone = append(h.undone, t.undoing()...)
+	} else {
+		h.grown = append(h.grown, t.groups...)
 	}
 	delete(h.open, r.Txn)
 	for _, op := range t.ops {
@@ -380,59 +396,6 @@ func (h *History) abort(id uint32) {
 		h.undone = append(h.undone, t.undoing()...)
 	}
 	delete(h.open, id)
-}
-
-// PageUndo is a record of a transaction that did not commit, which recovery does not undo as it should:
-//
-//   - __db_pg_init, by which a page was emptied. Recovery gives up if the page does not exist (__db_pg_init_recover), as in a file that grew since it was
-//     copied.
-//   - __crdel_metasub, by which a page became the metadata page of a subdatabase. Recovery gives the page the LSN from before without a look at what it has
-//     (__crdel_metasub_recover), and undo of its allocation then makes it a free one. That page may long have become another: its rows are lost.
-//
-// Then the record has to be skipped: see Needed.
-type PageUndo struct {
-	LSN  LSN
-	File FileID // zero: not known
-	Page uint32
-	Meta bool // __crdel_metasub
-	Last LSN  // the transaction's last record
-}
-
-// Needed reports whether recovery has to undo the record over a page that has the LSN; exists is false for a page that is not there.
-func (u *PageUndo) Needed(page LSN, exists bool) bool {
-	if !u.Meta {
-		return exists
-	}
-	return exists && !page.Before(u.LSN) && !u.Last.Before(page) // nobody else had the page until the transaction ended
-}
-
-func (h *History) addPageUndo(r *Record) bool {
-	f, ok := r.fields(r.Type)
-	id, page := h.databases[f.u32()], f.u32()
-	t := h.txn(r.Txn)
-	t.last = r.LSN
-	t.undos = append(t.undos, PageUndo{LSN: r.LSN, File: id, Page: page, Meta: r.Type == typeMetasub})
-	return ok && f.ok()
-}
-
-// undoing are the transaction's records that recovery undoes.
-func (t *fileTxn) undoing() []PageUndo {
-	list := slices.Clone(t.undos)
-	for i := range list {
-		list[i].Last = t.last
-	}
-	return list
-}
-
-// Undos are the pages of which recovery undoes what was done to them, at the end of the log added so far.
-func (h *History) Undos() []PageUndo {
-	list := slices.Clone(h.undone)
-	for _, t := range h.open {
-		if !t.prepared { // recovery redoes what it did
-			list = append(list, t.undoing()...)
-		}
-	}
-	return list
 }
 
 // origin is the name that the file had, by committed transactions, where the log first knows it. What is left of a transaction that began before and was

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -467,6 +468,64 @@ func TestUndos(t *testing.T) {
 	for lsn, want := range map[LSN]bool{{2, 99}: false, {2, 100}: true, {2, 300}: true, {2, 301}: false} {
 		if got := u.Needed(lsn, true); got != want {
 			t.Errorf("page at %v has to be given back: %t", lsn, got)
+		}
+	}
+}
+
+// TestFreedSubdatabases finds where subdatabases began that recovery opens before it frees their pages.
+func TestFreedSubdatabases(t *testing.T) {
+	l := newFileLog(t)
+	a, b := FileID{1}, FileID{2}
+	open := func(number uint32, id FileID, page uint32) {
+		l.log(0, typeRegister, uint32(RegisterOpen), "a.db", id, number, uint32(1), page, uint32(0))
+	}
+	free := func(kind, number, page uint32) LSN {
+		return l.log(l.begin(), kind, number, page, LSN{}, uint32(0), []byte{}, uint32(0), uint32(page))
+	}
+	open(1, a, 0)
+	open(2, a, 4)
+	open(3, a, 9)
+	open(4, b, 6)
+	before := free(typePageFree, 4, 6)
+	needed := free(typePageFree, 2, 7) // no subdatabase begins there
+	free(typePageFree, 1, 4)
+	open(1, b, 0) // the number is another file's now
+	free(typePageFreeData, 1, 9)
+	if got, want := l.history().FreedSubdatabases(needed), (map[FileID]uint32{a: 4}); !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got, want := l.history().FreedSubdatabases(before), (map[FileID]uint32{a: 4, b: 6}); !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// TestGroups finds the growth of hash subdatabases that is redone.
+func TestGroups(t *testing.T) {
+	l := newFileLog(t)
+	a := FileID{1}
+	l.log(0, typeRegister, uint32(RegisterOpen), "a.db", a, uint32(7), uint32(2), uint32(3), uint32(0))
+	grow := func(txn, start, count uint32) LSN {
+		return l.log(txn, typeHashGroup, uint32(7), LSN{1, 30}, start, count, uint32(0), start-1)
+	}
+	done, open, aborted, child := l.begin(), l.begin(), l.begin(), l.begin()
+	grow(open, 10, 2)
+	at := grow(child, 12, 26)
+	grow(aborted, 40, 4)
+	l.child(done, child)
+	l.commit(done)
+	l.last[aborted] = LSN{} // its id is given out once more
+	l.commit(aborted)
+	got := l.history().Groups()
+	if want := []PageGroup{{at, a, 37}}; !slices.Equal(got, want) {
+		t.Fatalf("%v, want %v", got, want)
+	}
+	for _, c := range []struct {
+		meta LSN
+		last uint32
+		cut  bool
+	}{{LSN{}, 11, false}, {at, 37, false}, {at, 36, true}, {LSN{at.File + 1, 30}, 50, false}, {LSN{at.File + 1, 30}, 20, true}} {
+		if got[0].Cut(c.meta, c.last) != c.cut {
+			t.Errorf("metadata page at %v with %d pages: cut is not %t", c.meta, c.last, c.cut)
 		}
 	}
 }

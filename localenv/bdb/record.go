@@ -38,8 +38,11 @@ const (
 	typePrepare      = 13
 	typeRecycle      = 14
 	typeFirstPage    = 20 // types of access methods, whose records change pages, are below 100
+	typeHashGroup    = 32 // __ham_groupalloc
 	typeDebug        = 47
 	typeNoop         = 48
+	typePageFree     = 50
+	typePageFreeData = 52
 	typePageInit     = 60
 	typeEndPage      = 100
 	typeFileRemove   = 141

@@ -1,0 +1,106 @@
+package bdb
+
+import "slices"
+
+// PageUndo is a record of a transaction that did not commit, which recovery does not undo as it should:
+//
+//   - __db_pg_init, by which a page was emptied. Recovery gives up if the page does not exist (__db_pg_init_recover), as in a file that grew since it was
+//     copied.
+//   - __crdel_metasub, by which a page became the metadata page of a subdatabase. Recovery gives the page the LSN from before without a look at what it has
+//     (__crdel_metasub_recover), and undo of its allocation then makes it a free one. That page may long have become another: its rows are lost.
+//
+// Then the record has to be skipped: see Needed.
+type PageUndo struct {
+	LSN  LSN
+	File FileID // zero: not known
+	Page uint32
+	Meta bool // __crdel_metasub
+	Last LSN  // the transaction's last record
+}
+
+// Needed reports whether recovery has to undo the record over a page that has the LSN; exists is false for a page that is not there.
+func (u *PageUndo) Needed(page LSN, exists bool) bool {
+	if !u.Meta {
+		return exists
+	}
+	return exists && !page.Before(u.LSN) && !u.Last.Before(page) // nobody else had the page until the transaction ended
+}
+
+func (h *History) addPageUndo(r *Record) bool {
+	f, ok := r.fields(r.Type)
+	id, page := h.databases[f.u32()], f.u32()
+	t := h.txn(r.Txn)
+	t.last = r.LSN
+	t.undos = append(t.undos, PageUndo{LSN: r.LSN, File: id, Page: page, Meta: r.Type == typeMetasub})
+	return ok && f.ok()
+}
+
+// undoing are the transaction's records that recovery undoes.
+func (t *fileTxn) undoing() []PageUndo {
+	list := slices.Clone(t.undos)
+	for i := range list {
+		list[i].Last = t.last
+	}
+	return list
+}
+
+// Undos are the pages of which recovery undoes what was done to them, at the end of the log added so far.
+func (h *History) Undos() []PageUndo {
+	list := slices.Clone(h.undone)
+	for _, t := range h.open {
+		if !t.prepared { // recovery redoes what it did
+			list = append(list, t.undoing()...)
+		}
+	}
+	return list
+}
+
+// filePage is one page of a database file.
+type filePage struct {
+	file FileID
+	page uint32
+}
+
+func (h *History) addPageFree(r *Record) bool {
+	f, ok := r.fields(r.Type)
+	id, page := h.databases[f.u32()], f.u32()
+	h.freed[filePage{id, page}] = r.LSN
+	return ok && f.ok()
+}
+
+// FreedSubdatabases are the last pages of files on which subdatabases began that were open and whose page was freed, not before needed. Recovery has to find these pages
+// when it opens the subdatabases once more, to do what was done to them; else it passes over all of that, and says nothing (__dbreg_register_recover). But a file is cut at
+// once where its last pages are freed, while other pages of it may still be as they were before.
+func (h *History) FreedSubdatabases(needed LSN) map[FileID]uint32 {
+	last := map[FileID]uint32{}
+	for p := range h.subs {
+		if at, ok := h.freed[p]; ok && !at.Before(needed) {
+			last[p.file] = max(last[p.file], p.page)
+		}
+	}
+	return last
+}
+
+// PageGroup is a __ham_groupalloc record, by which a file grew for a hash subdatabase. Redo raises the last page in the metadata page to the group's even if that page
+// is newer than the record (__ham_groupalloc_recover), and nothing lowers it again if the file was cut since.
+type PageGroup struct {
+	LSN  LSN
+	File FileID
+	Last uint32 // the last page of the group
+}
+
+// Cut reports whether the file was cut since, by its metadata page with the LSN. Then the record has to be skipped.
+func (g *PageGroup) Cut(meta LSN, last uint32) bool { return !meta.Before(g.LSN) && last < g.Last }
+
+func (h *History) addPageGroup(r *Record) bool {
+	f, ok := r.fields(r.Type)
+	id := h.databases[f.u32()]
+	f.lsn()
+	start, count := f.u32(), f.u32()
+	t := h.txn(r.Txn)
+	t.groups = append(t.groups, PageGroup{LSN: r.LSN, File: id, Last: start + count - 1})
+	return ok && f.ok()
+}
+
+// Groups are those that recovery redoes.
+func (h *History) Groups() []PageGroup { return h.grown }
