@@ -24,7 +24,8 @@ type homeFile struct {
 	lsn      bdb.LSN // of the metadata page
 	order    binary.ByteOrder
 	end      int64 // where the last page ends by the metadata page, which may be older than the file's length
-	standIn  bool  // libdb's placeholder under a name that is being given up
+	crypt    bool
+	standIn  bool // libdb's placeholder under a name that is being given up
 }
 
 // home is what is in the target now.
@@ -76,7 +77,7 @@ func (f *homeFile) identify(env *localenv.Env, file localenv.File) error {
 	}
 	f.kind, f.standIn = source.Kind(), source.Placeholder()
 	if m := source.Meta(); m != nil && f.kind != bdb.KindQueueExtent {
-		f.order, f.lsn = m.ByteOrder, m.LSN
+		f.order, f.lsn, f.crypt = m.ByteOrder, m.LSN, m.Encrypted
 		f.id, f.pageSize, f.end = m.FileID, int64(m.PageSize), (int64(m.LastPage)+1)*int64(m.PageSize)
 	}
 	return source.Close()

@@ -20,12 +20,12 @@ func (r *restorer) extend(f *homeFile, size int64) error {
 }
 
 // extendFreed gives files zero pages for those that recovery wants to see before it frees them: see bdb.History.FreedSubdatabases. Redo of their freeing cuts the files
-// again.
+// again. In encrypted files recovery can't stand zero pages.
 func (r *restorer) extendFreed(h *home) error {
 	last := r.story.history.FreedSubdatabases(r.story.passed())
 	for _, f := range h.files {
 		page, ok := last[f.id]
-		if !ok || f.pageSize == 0 || !r.opened(&f) {
+		if !ok || f.pageSize == 0 || f.crypt || !r.opened(&f) {
 			continue
 		}
 		if err := r.extend(&f, (int64(page)+1)*f.pageSize); err != nil {
