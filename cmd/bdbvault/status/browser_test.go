@@ -87,7 +87,7 @@ type browser struct{ ctx context.Context }
 
 func startBrowser(t *testing.T) *browser {
 	t.Helper()
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(time.Minute), chromedp.UserDataDir(t.TempDir()))
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(time.Minute), chromedp.UserDataDir(profile(t)))
 	alloc, end := chromedp.NewExecAllocator(t.Context(), opts...)
 	t.Cleanup(end)
 	ctx, cancel := chromedp.NewContext(alloc)
@@ -220,3 +220,23 @@ const inspection = `(() => {
 	}
 	return out;
 })()`
+
+// profile is a directory for the browser. Its processes end one after the other, and the last ones still write when the first is gone, so
+// that removing it takes some tries.
+func profile(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "bdbvault-browser-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for deadline := time.Now().Add(30 * time.Second); ; {
+			if err := os.RemoveAll(dir); err == nil {
+				return
+			} else if time.Now().After(deadline) {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	return dir
+}
