@@ -219,10 +219,10 @@ func refusing(t *testing.T, continueFirst bool) string {
 }
 
 func TestRefusalGetsThrough(t *testing.T) {
-	client := newHTTPClient(nil, time.Minute)
 	for _, continueFirst := range []bool{false, true} {
 		url := refusing(t, continueFirst)
 		for range 20 {
+			client := newHTTPClient(nil, time.Minute) // anew: a request on the last one's connection, closed meanwhile, would fail
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, io.LimitReader(zeros{}, 8<<20))
 			if err != nil {
 				t.Fatal(err)
