@@ -50,6 +50,9 @@ type PutOptions struct {
 	SHA256      [32]byte // of the whole body, so that the store can refuse a damaged upload
 	HasSHA256   bool     // SHA256 is set; Bucket.Put computes it otherwise
 	ContentType string   // default application/octet-stream
+
+	StorageClass string    // "" is the bucket's own; others are the store's words, as STANDARD_IA
+	Retain       Retention // locks the object from the start; Unsupported where nothing can be locked
 }
 
 // Info describes a stored object.

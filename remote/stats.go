@@ -13,11 +13,13 @@ const (
 	opStat
 	opList
 	opDelete
+	opLock
+	opFacts
 	operations // how many
 )
 
 func (o operation) String() string {
-	return [operations]string{"put", "open", "stat", "list", "delete"}[o]
+	return [operations]string{"put", "open", "stat", "list", "delete", "lock", "settings"}[o]
 }
 
 // Requests counts requests to the store, failed ones and second tries included.
@@ -27,10 +29,14 @@ type Requests struct {
 	Stat   int64 `json:"stat"`
 	List   int64 `json:"list"` // pages
 	Delete int64 `json:"delete"`
+	Lock   int64 `json:"lock,omitempty"`     // locks of objects, asked for or extended
+	Facts  int64 `json:"settings,omitempty"` // of the bucket, asked for
 }
 
 // Total is the sum of all.
-func (r Requests) Total() int64 { return r.Put + r.Open + r.Stat + r.List + r.Delete }
+func (r Requests) Total() int64 {
+	return r.Put + r.Open + r.Stat + r.List + r.Delete + r.Lock + r.Facts
+}
 
 // Stats is what a Bucket has done so far.
 type Stats struct {
@@ -50,7 +56,7 @@ type counters struct {
 func (b *Bucket) Stats() Stats {
 	n := func(o operation) int64 { return b.stats.requests[o].Load() }
 	return Stats{
-		Requests:  Requests{Put: n(opPut), Open: n(opOpen), Stat: n(opStat), List: n(opList), Delete: n(opDelete)},
+		Requests:  Requests{Put: n(opPut), Open: n(opOpen), Stat: n(opStat), List: n(opList), Delete: n(opDelete), Lock: n(opLock), Facts: n(opFacts)},
 		Retries:   b.stats.retries.Load(),
 		BytesUp:   b.stats.up.Load(),
 		BytesDown: b.stats.down.Load(),
