@@ -13,6 +13,7 @@
 //	ENV/logs/TIMELINE/0000000007/START-END-TIME[-sealed]       segment: consecutive records of log file 7
 //	ENV/condemned/20261120T060000Z-91bd.json                   Condemned: what one prune means to have deleted
 //	ENV/holds/20261120T053012Z-4f3a.json                       Hold: no prune takes this backup
+//	ENV/drills/20261121T040000Z-77ac.json                      Drill: what one restore drill did, and what it proved
 //	ENV/damaged/packs/HH/HASH                                  Damaged: no backup refers to that object, likewise maps/… and logs/…
 //
 // HASH is the SHA-256 of the object's bytes in hexadecimal. Maps and packs begin with a random salt, so that equal content
@@ -59,13 +60,15 @@
 //
 // The header is a SegmentHeader. The records are the log file's own bytes from START to END.
 //
-// # Manifest, repository, condemned list, hold, mark of damage
+// # Manifest, repository, condemned list, hold, mark of damage, record of a drill
 //
 // JSON of the form {"sha256": HEX, "FORMAT": {…}}: the checksum covers the bytes of the inner object exactly as they stand in the file,
 // whose "format" field is the version. Readers refuse versions newer than they know, by name and number. FORMAT is "manifest",
-// "repository", "condemned", "hold" or "damaged"; the fields are those of the types Manifest, Repository, Condemned and Hold, with their JSON names.
+// "repository", "condemned", "hold", "damaged" or "drill"; the fields are those of the types Manifest, Repository, Condemned, Hold, Damaged and Drill, with
+// their JSON names.
 // A condemned list embeds the manifests of the backups that expired, whole, and names objects without their prefixes: packs and maps by
-// HASH, segments by what follows "logs/".
+// HASH, segments by what follows "logs/". The record of a drill is written once, when the drill has ended, for those that failed as well; it names at
+// most MaxDrillDatabases databases and MaxDrillLines lines of damage, and counts all.
 //
 // # Retention
 //

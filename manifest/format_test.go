@@ -36,6 +36,7 @@ func samples(t testing.TB) []sample {
 		{"manifest", must(sampleManifest(when).Encode()), func(b []byte) (any, error) { return DecodeManifest(b) }},
 		{"condemned", must(sampleCondemned(when).Encode()), func(b []byte) (any, error) { return DecodeCondemned(b) }},
 		{"hold", must(sampleHold(when).Encode()), func(b []byte) (any, error) { return DecodeHold(b) }},
+		{"drill", must(sampleDrill(when).Encode()), func(b []byte) (any, error) { return DecodeDrill(b) }},
 		{"segment", sampleSegment(t), decodeSegment},
 	}
 }
@@ -65,6 +66,16 @@ func sampleHold(when time.Time) *Hold {
 	h := NewHold("mail", "20261120T053012Z-4f3a")
 	h.Created, h.Host, h.Tool = when, "db1", "bdbvault test"
 	return h
+}
+
+func sampleDrill(when time.Time) *Drill {
+	d := NewDrill("mail", "20261121T040000Z-77ac")
+	d.Repository, d.Started, d.Finished, d.Host, d.Tool = Timeline{9}, when, when.Add(time.Minute), "db2", "bdbvault test"
+	d.Backup, d.BackupSHA256, d.Timeline, d.End, d.EndTime = "20261120T053012Z-4f3a", &Hash{1}, Timeline{7}, bdb.LSN{File: 2, Offset: 77}, when
+	d.Phases = []DrillPhase{{Name: "plan", Seconds: 0.5, Requests: 4}}
+	d.Verified, d.Pages, d.DatabaseCount, d.Databases = 1, 2, 1, []DrillDatabase{{Path: "a.db", Kind: bdb.KindBtree, Pages: 2}}
+	d.Result = DrillPassed
+	return d
 }
 
 func sampleSegment(t testing.TB) []byte {
@@ -158,7 +169,7 @@ func sampleMap(t testing.TB) []byte {
 }
 
 func TestNewerFormatsAreNamed(t *testing.T) {
-	for _, s := range samples(t)[:4] {
+	for _, s := range samples(t)[:5] {
 		inner := fmt.Sprintf(`{"format":9,"unknown":true}`)
 		data := fmt.Appendf(nil, "{\"sha256\":\"%x\",\"%s\":%s}\n", sha256.Sum256([]byte(inner)), s.name, inner)
 		_, err := s.decode(data)
@@ -240,6 +251,35 @@ func TestCondemnedRefusesWhatCannotBe(t *testing.T) {
 		if _, err := DecodeCondemned(data); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: decoded: %v", name, err)
 		}
+	}
+}
+
+func TestDrillRefusesWhatCannotBe(t *testing.T) {
+	for name, change := range map[string]func(*Drill){
+		"id":                       func(d *Drill) { d.ID = "../x" },
+		"environment":              func(d *Drill) { d.Environment = "a/b" },
+		"backup":                   func(d *Drill) { d.Backup = "x" },
+		"no result":                func(d *Drill) { d.Result = "" },
+		"passed with an error":     func(d *Drill) { d.Error = "no" },
+		"passed without an end":    func(d *Drill) { d.End = bdb.LSN{} },
+		"failed without an error":  func(d *Drill) { d.Result = DrillFailed },
+		"damaged without an error": func(d *Drill) { d.Result = DrillDamaged },
+	} {
+		d := sampleDrill(time.Now())
+		change(d)
+		if data, err := d.Encode(); err == nil {
+			t.Errorf("%s: encoded: %s", name, data)
+		}
+		data, err := seal("drill", d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeDrill(data); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: decoded: %v", name, err)
+		}
+	}
+	if id, err := ParseDrillKey("mail", DrillKey("mail", "20261121T040000Z-77ac")); err != nil || id != "20261121T040000Z-77ac" {
+		t.Errorf("%s, %v", id, err)
 	}
 }
 

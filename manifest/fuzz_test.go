@@ -9,7 +9,7 @@ import (
 // Each fuzz test holds that what decodes encodes to something that decodes to the same.
 
 func FuzzManifest(f *testing.F) {
-	for _, s := range samples(f)[:4] {
+	for _, s := range samples(f)[:5] {
 		f.Add(s.data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -29,6 +29,15 @@ func FuzzManifest(f *testing.F) {
 			}
 			if d, err := DecodeCondemned(again); err != nil || !reflect.DeepEqual(c, d) {
 				t.Fatalf("%v\n%+v\n%+v", err, c, d)
+			}
+		}
+		if r, err := DecodeDrill(data); err == nil {
+			again, err := r.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d, err := DecodeDrill(again); err != nil || !reflect.DeepEqual(r, d) {
+				t.Fatalf("%v\n%+v\n%+v", err, r, d)
 			}
 		}
 		if h, err := DecodeHold(data); err == nil {

@@ -120,13 +120,18 @@ func (r *Repository) Backups(ctx context.Context, env string, after manifest.Bac
 		from = manifest.ManifestKey(env, after)
 	}
 	var list []Stored
-	_, err := r.Bucket.List(ctx, manifest.BackupsPrefix(env), from, func(i remote.Info) error {
-		if id, err := manifest.ParseManifestKey(env, i.Key); err == nil {
-			list = append(list, Stored{ID: id, Size: i.Size, Stored: i.Modified})
+	_, err := r.listIDs(ctx, manifest.BackupsPrefix(env), from, func(key string) (manifest.BackupID, error) { return manifest.ParseManifestKey(env, key) }, &list)
+	return list, err
+}
+
+// listIDs adds to list what stands below a prefix and has an id for its name, and tells the store's clock.
+func (r *Repository) listIDs(ctx context.Context, prefix, after string, parse func(key string) (manifest.BackupID, error), list *[]Stored) (time.Time, error) {
+	return r.Bucket.List(ctx, prefix, after, func(i remote.Info) error {
+		if id, err := parse(i.Key); err == nil {
+			*list = append(*list, Stored{ID: id, Size: i.Size, Stored: i.Modified})
 		}
 		return nil
 	})
-	return list, err
 }
 
 // VoidError says that a manifest was stored too late after its last look to be believed.
