@@ -179,3 +179,14 @@ func (e *GoneError) Error() string {
 	}
 	return fmt.Sprintf("there is no backup %s of %s", e.Backup, e.Env)
 }
+
+// PrunedError says that a backup to be held stands in the list of a prune that may still run, and take it in the next moment.
+type PrunedError struct {
+	Env    string
+	Backup manifest.BackupID
+	Prune  manifest.BackupID
+}
+
+func (e *PrunedError) Error() string {
+	return fmt.Sprintf("prune %s, which still runs or was stopped, is about to take backup %s of %s", e.Prune, e.Backup, e.Env)
+}

@@ -20,6 +20,7 @@ type UndoResult struct {
 	Backups     []manifest.BackupID `json:"backups"`
 	Lost        []PrunedBackup      `json:"lost,omitempty"`           // could not be put back: something that they need is gone
 	Still       bool                `json:"stillCondemned,omitempty"` // another prune names some of their objects too: new backups do not use these until it is over
+	Unfinished  bool                `json:"unfinished,omitempty"`     // the prune still ran, or was stopped before it had taken all: its list stays, to undo what it takes yet
 }
 
 // Undo takes back what one prune condemned, within the grace period. The errors to branch on are *NotCondemnedError and *TooLateError.
@@ -63,7 +64,8 @@ func (p *pruner) notCondemned(id manifest.BackupID) error {
 func (p *pruner) undo(ctx context.Context, list storedList, c *manifest.Condemned) (*UndoResult, error) {
 	res := &UndoResult{Environment: p.opt.Env, Prune: list.id, Backups: []manifest.BackupID{}}
 	for _, m := range c.Manifests {
-		if slices.ContainsFunc(p.fulls, func(f *full) bool { return f.ID == m.ID }) {
+		if here := slices.IndexFunc(p.fulls, func(f *full) bool { return f.ID == m.ID }); here >= 0 {
+			res.Unfinished = res.Unfinished || p.stock.mayTake(list, p.fulls[here].stored.Stored)
 			continue
 		}
 		at := slices.IndexFunc(p.embedded, func(e *embedded) bool { return e.ID == m.ID && e.list == list })
@@ -81,7 +83,7 @@ func (p *pruner) undo(ctx context.Context, list storedList, c *manifest.Condemne
 		}
 		res.Backups = append(res.Backups, m.ID)
 	}
-	if res.Still || len(res.Lost) > 0 {
+	if res.Still || res.Unfinished || len(res.Lost) > 0 {
 		return res, nil
 	}
 	return res, p.repo.Bucket.Delete(ctx, []string{manifest.CondemnedKey(p.opt.Env, list.id)})
@@ -93,10 +95,18 @@ func (p *pruner) condemnedTwice(e *embedded) bool {
 	return slices.ContainsFunc(p.named, func(l namedList) bool { return l.id != e.list.id && e.needs.meets(l.objects) })
 }
 
-// Hold keeps a backup from every prune until it is released. *GoneError if there is none, also if a prune takes it in this moment.
+// mayTake reports whether the prune that stored a list may still be about to delete a manifest that the list embeds and that is there: not if the
+// manifest was put back since, nor if the prune has stood still for so long that it deletes nothing any more.
+func (s *stock) mayTake(l storedList, manifest time.Time) bool {
+	return !manifest.After(l.stored) && s.date.Sub(l.stored) <= s.grace()/2
+}
+
+// Hold keeps a backup from every prune until it is released. *GoneError if there is none, also if a prune takes it in this moment; *PrunedError
+// if one may.
 func Hold(ctx context.Context, repo *repository.Repository, env string, id manifest.BackupID, tool string) error {
 	key := manifest.ManifestKey(env, id)
-	if _, err := repo.Bucket.Stat(ctx, key); err != nil {
+	before, err := repo.Bucket.Stat(ctx, key)
+	if err != nil {
 		return gone(err, &GoneError{Env: env, Backup: id})
 	}
 	h := manifest.NewHold(env, id)
@@ -109,8 +119,38 @@ func Hold(ctx context.Context, repo *repository.Repository, env string, id manif
 	if err := repository.PutOnce(ctx, repo.Bucket, manifest.HoldKey(env, id), data); err != nil && !errors.Is(err, remote.ErrExists) {
 		return fmt.Errorf("store the hold: %w", err)
 	}
+	if err := beingPruned(ctx, repo, env, id, before.Modified); err != nil {
+		return err
+	}
 	if _, err := repo.Bucket.Stat(ctx, key); err != nil {
 		return gone(err, &GoneError{Env: env, Backup: id, Pruned: true})
+	}
+	return nil
+}
+
+// beingPruned is a *PrunedError if a prune may have looked for holds before there was one, and not yet have deleted the manifest: then its list is
+// stored. A list that comes later belongs to a prune that sees the hold.
+func beingPruned(ctx context.Context, repo *repository.Repository, env string, id manifest.BackupID, stored time.Time) error {
+	s := &stock{repo: repo, env: env}
+	var err error
+	s.date, err = repo.Bucket.List(ctx, manifest.CondemnedPrefix(env), "", func(i remote.Info) error {
+		s.note(i)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range s.lists {
+		if !s.mayTake(l, stored) {
+			continue
+		}
+		c, err := s.readList(ctx, l)
+		if err != nil {
+			return err
+		}
+		if c != nil && slices.ContainsFunc(c.Manifests, func(m *manifest.Manifest) bool { return m.ID == id }) {
+			return &PrunedError{Env: env, Backup: id, Prune: l.id}
+		}
 	}
 	return nil
 }

@@ -218,6 +218,9 @@ func pruneHint(err error) string {
 		return "Prune where the repository was made. Here, take a full backup into a new repository, and delete this one when it is old enough."
 	case is[*archive.GoneError](err):
 		return "bdbvault list shows all backups. What a prune took in the last hours can be put back: bdbvault prune --undo ID"
+	case is[*archive.PrunedError](err):
+		e, _ := errors.AsType[*archive.PrunedError](err)
+		return "The hold is stored: the next prune keeps that backup, or puts it back. If you don't want to wait, see with bdbvault list whether it is gone when that prune has ended, and put it back: bdbvault prune --undo " + string(e.Prune)
 	case is[*archive.NotCondemnedError](err):
 		if e, _ := errors.AsType[*archive.NotCondemnedError](err); e.By != "" {
 			return "Take back all of that prune: bdbvault prune --undo " + string(e.By)

@@ -276,6 +276,9 @@ func (r *undoReport) text(w io.Writer) {
 	for _, id := range r.Backups {
 		fmt.Fprintf(w, "  backup %s is back\n", id)
 	}
+	if r.Unfinished {
+		fmt.Fprintln(w, "  that prune still runs, or was stopped before it had taken all: if more of its backups vanish, take it back once more")
+	}
 	if r.Still {
 		fmt.Fprintln(w, "  another prune names some of their objects too: they stay, but the next backup stores that content anew")
 	}
