@@ -22,11 +22,6 @@ type Retention struct {
 	Until time.Time
 }
 
-// Covers reports whether r keeps an object at least as long and as strictly as want does.
-func (r Retention) Covers(want Retention) bool {
-	return !r.Until.Before(want.Until) && (r.Mode == want.Mode || r.Mode == Compliance || want.Mode == "")
-}
-
 // Locker is what a driver of a store with object lock does besides. Keys are those of Driver; the newest version is meant.
 type Locker interface {
 	// Retention of an object: the zero value if it is not locked. NotFound if there is none such.
@@ -76,27 +71,29 @@ func (b *Bucket) Retention(ctx context.Context, key string) (Retention, error) {
 	return r, err
 }
 
-// ExtendRetention locks an object for at least as long and as strictly as r says. A lock that is longer or stricter stays.
-func (b *Bucket) ExtendRetention(ctx context.Context, key string, r Retention) error {
-	err := b.lock(ctx, key, func(ctx context.Context, l Locker, full string) error { return l.Retain(ctx, full, r) })
+// ExtendRetention locks an object for at least as long as r says, in r's mode if it is not locked yet, and returns what is in force then. A lock that
+// is longer stays, and so does the mode of one: to change that takes rights that nobody who backs up should have.
+func (b *Bucket) ExtendRetention(ctx context.Context, key string, r Retention) (Retention, error) {
+	err := b.retain(ctx, key, r)
 	if KindOf(err) != Denied {
-		return err
+		return r, err
 	}
-	// Either we may not, or the lock in force is longer or stricter.
+	// Either we may not, or the lock in force is longer or of another mode.
 	old, lookErr := b.Retention(ctx, key)
 	switch {
 	case lookErr != nil || old.Until.IsZero():
-		return err
-	case old.Covers(r):
-		return nil
+		return old, err
+	case !old.Until.Before(r.Until):
+		return old, nil
 	case old.Mode == r.Mode:
-		return err
+		return old, err
 	}
-	stricter := Retention{Mode: Compliance, Until: r.Until}
-	if old.Until.After(r.Until) {
-		stricter.Until = old.Until
-	}
-	return b.lock(ctx, key, func(ctx context.Context, l Locker, full string) error { return l.Retain(ctx, full, stricter) })
+	r.Mode = old.Mode
+	return r, b.retain(ctx, key, r)
+}
+
+func (b *Bucket) retain(ctx context.Context, key string, r Retention) error {
+	return b.lock(ctx, key, func(ctx context.Context, l Locker, full string) error { return l.Retain(ctx, full, r) })
 }
 
 func (b *Bucket) lock(ctx context.Context, key string, try func(context.Context, Locker, string) error) error {

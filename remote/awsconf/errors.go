@@ -146,6 +146,9 @@ var kinds = map[string]remote.Kind{
 }
 
 func (e *ServerError) kind() remote.Kind {
+	if e.Code == "InvalidRequest" && strings.Contains(e.Message, "WORM protected") {
+		return remote.Denied // what MinIO says where others say AccessDenied
+	}
 	if k, ok := kinds[e.Code]; ok {
 		return k
 	}

@@ -1,8 +1,8 @@
 // Package minio is the driver for S3 and its like on minio-go, the client with the widest range of proven servers.
 //
 // What is particular: one PUT per object whatever its size, its payload hash the SHA-256 that the caller gives (computed first
-// if none is given and the connection is plain HTTP). A bucket whose objects are locked wants a checksum besides: it gets an MD5 from its
-// first refusal on. The client's own retries are off, since remote.Bucket retries. Credentials come from
+// if none is given and the connection is plain HTTP). A bucket whose objects are locked wants a checksum besides: it gets one, made of that same hash, with each
+// upload that carries a lock, and from its first refusal on. The client's own retries are off, since remote.Bucket retries. Credentials come from
 // the AWS SDK's chain, not minio-go's, so both drivers obey the same environment and files.
 package minio
 
@@ -74,7 +74,7 @@ func (d *driver) Classify(err error) remote.Kind { return awsconf.Classify(err) 
 
 // Put implements remote.Driver.
 func (d *driver) Put(ctx context.Context, key string, body io.ReaderAt, size int64, opt remote.PutOptions) error {
-	summed := d.sums.Load()
+	summed := d.sums.Load() || !opt.Retain.Until.IsZero()
 	err := d.put(ctx, key, body, size, opt, summed)
 	if summed || !awsconf.MayWantChecksum(err) {
 		return err
@@ -93,21 +93,32 @@ func (d *driver) put(ctx context.Context, key string, body io.ReaderAt, size int
 	if opt.IfAbsent {
 		options.SetMatchETagExcept("*")
 	}
+	locked := !opt.Retain.Until.IsZero()
+	if locked {
+		options.Mode, options.RetainUntilDate = minio.RetentionMode(opt.Retain.Mode), opt.Retain.Until
+	}
 	hash, err := payloadHash(body, size, opt, d.plain)
 	if err != nil {
 		return err
 	}
 	contentMD5 := ""
-	if summed {
+	switch {
+	case summed && opt.HasSHA256:
+		// minio-go sends as they are what it takes for a user's own headers, of which this is none, so nothing is read twice.
+		options.UserMetadata = map[string]string{"X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(opt.SHA256[:])}
+	case summed:
 		if contentMD5, err = md5Of(body, size); err != nil {
 			return err
 		}
 	}
 	_, err = d.core.PutObject(ctx, d.bucket, key, io.NewSectionReader(body, 0, size), size, contentMD5, hash, options)
-	return d.result(ctx, x, err)
+	if err = d.result(ctx, x, err); locked {
+		return awsconf.LockError(err)
+	}
+	return err
 }
 
-// md5Of is the one checksum that minio-go sends as a header without a trailer.
+// md5Of is a checksum for bodies whose SHA-256 is not given.
 func md5Of(body io.ReaderAt, size int64) (string, error) {
 	h := md5.New()
 	if _, err := io.Copy(h, io.NewSectionReader(body, 0, size)); err != nil {
@@ -133,8 +144,11 @@ func payloadHash(body io.ReaderAt, size int64, opt remote.PutOptions, plain bool
 
 // Open implements remote.Driver.
 func (d *driver) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	return d.open(ctx, key, minio.GetObjectOptions{}, offset, length)
+}
+
+func (d *driver) open(ctx context.Context, key string, options minio.GetObjectOptions, offset, length int64) (io.ReadCloser, error) {
 	ctx, x := awsconf.Watch(ctx)
-	var options minio.GetObjectOptions
 	if r := awsconf.Range(offset, length); r != "" {
 		options.Set("Range", r)
 	}

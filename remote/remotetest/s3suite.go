@@ -47,6 +47,10 @@ func RunS3(t *testing.T, start func(testing.TB) *Server, open OpenS3) {
 		{"TLS", s.tls},
 		{"payload hash", s.payloadHash},
 		{"locked objects", s.locked},
+		{"retention", s.retention},
+		{"no object lock", s.noLock},
+		{"past versions", s.pastVersions},
+		{"versions in pages", s.versionPages},
 		{"server killed", s.killed},
 	}
 	for _, test := range tests {

@@ -56,12 +56,14 @@ func StartMinIO(ctx context.Context, dir string) (*Instance, error) {
 
 // StartVersityGW starts versitygw on its POSIX back end with the data below dir. The caller ends it with Kill.
 func StartVersityGW(ctx context.Context, dir string) (*Instance, error) {
-	if err := os.Mkdir(filepath.Join(dir, "iam"), 0o700); err != nil {
-		return nil, err
+	for _, sub := range []string{"iam", "versions"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			return nil, err
+		}
 	}
 	return start(ctx, dir, versityProgram, func(s *Instance) *exec.Cmd {
 		cmd := exec.Command(s.bin, "--quiet", "--keep-alive", "--region", s.Region, "--port", s.addr,
-			"--iam-dir", filepath.Join(s.dir, "iam"), "posix", filepath.Join(s.dir, "data"))
+			"--iam-dir", filepath.Join(s.dir, "iam"), "posix", "--versioning-dir", filepath.Join(s.dir, "versions"), filepath.Join(s.dir, "data"))
 		cmd.Env = append(os.Environ(), "HOME="+s.dir, "ROOT_ACCESS_KEY="+s.AccessKey, "ROOT_SECRET_KEY="+s.SecretKey)
 		return cmd
 	})

@@ -4,7 +4,7 @@
 // one PutObject whose payload hash is the SHA-256 that the caller gives, so nothing is hashed twice, no trailing checksum is
 // sent in chunks, which many S3-compatible stores don't take, and the store refuses what arrives damaged. Without a given hash the body is hashed first over plain HTTP;
 // over TLS it goes unsigned. Checksums that the SDK adds and verifies on its own are limited to where S3 requires them. A bucket whose objects are
-// locked requires one with every upload: it gets it from its first refusal on, as a header.
+// locked requires one with every upload: it gets it with each that carries a lock, and from its first refusal on, as a header.
 package s3
 
 import (
@@ -69,7 +69,7 @@ func (d *driver) Classify(err error) remote.Kind { return awsconf.Classify(err) 
 
 // Put implements remote.Driver.
 func (d *driver) Put(ctx context.Context, key string, body io.ReaderAt, size int64, opt remote.PutOptions) error {
-	summed := d.sums.Load()
+	summed := d.sums.Load() || !opt.Retain.Until.IsZero()
 	err := d.put(ctx, key, body, size, opt, summed)
 	if summed || !opt.HasSHA256 || !awsconf.MayWantChecksum(err) {
 		return err
@@ -98,12 +98,18 @@ func (d *driver) put(ctx context.Context, key string, body io.ReaderAt, size int
 	if summed && opt.HasSHA256 {
 		in.ChecksumSHA256 = aws.String(base64.StdEncoding.EncodeToString(opt.SHA256[:]))
 	}
+	if !opt.Retain.Until.IsZero() {
+		in.ObjectLockMode, in.ObjectLockRetainUntilDate = types.ObjectLockMode(opt.Retain.Mode), aws.Time(opt.Retain.Until.UTC())
+	}
 	var options []func(*s3.Options)
 	if opt.HasSHA256 {
 		options = append(options, withPayloadHash(hex.EncodeToString(opt.SHA256[:])))
 	}
 	_, err := d.client.PutObject(ctx, in, options...)
-	return d.result(x, err)
+	if err = d.result(x, err); !opt.Retain.Until.IsZero() {
+		return awsconf.LockError(err)
+	}
+	return err
 }
 
 // withPayloadHash makes the signer use a hash that is already known instead of reading the body for it.
@@ -118,8 +124,11 @@ func withPayloadHash(hash string) func(*s3.Options) {
 
 // Open implements remote.Driver.
 func (d *driver) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	return d.open(ctx, &s3.GetObjectInput{Bucket: &d.bucket, Key: &key}, offset, length)
+}
+
+func (d *driver) open(ctx context.Context, in *s3.GetObjectInput, offset, length int64) (io.ReadCloser, error) {
 	ctx, x := awsconf.Watch(ctx)
-	in := &s3.GetObjectInput{Bucket: &d.bucket, Key: &key}
 	if r := awsconf.Range(offset, length); r != "" {
 		in.Range = &r
 	}
