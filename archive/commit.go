@@ -104,12 +104,7 @@ func (l *look) condemn(ctx context.Context, bucket *remote.Bucket, key string) e
 	if err != nil {
 		return fmt.Errorf("object %s: %w", key, err)
 	}
-	for _, h := range c.Packs {
-		l.condemned[h] = true
-	}
-	for _, h := range c.Maps {
-		l.condemned[h] = true
-	}
+	c.EachObject(func(n manifest.ObjectName) { l.condemned[n.Hash] = true })
 	for _, name := range c.Segments {
 		l.segments[name] = true
 	}
