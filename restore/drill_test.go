@@ -133,7 +133,11 @@ func TestDrillOfDamage(t *testing.T) {
 		says  string
 		whole bool // something was restored all the same
 	}{
-		"pack":     {func(g *gym, _ manifest.BackupID) { g.flip(g.objects(manifest.PacksPrefix(envName))[0], 8000) }, "data", "packs/", false},
+		"pack": {func(g *gym, _ manifest.BackupID) {
+			for _, key := range g.objects(manifest.PacksPrefix(envName)) {
+				g.flip(key, 8*1000)
+			}
+		}, "data", "packs/", false},
 		"no maps":  {func(g *gym, _ manifest.BackupID) { g.lose(g.objects(manifest.MapsPrefix(envName))...) }, "data", "maps/", false},
 		"manifest": {func(g *gym, id manifest.BackupID) { g.flip(manifest.ManifestKey(envName, id), 8000) }, "plan", "can't be used", true},
 		"log": {func(g *gym, _ manifest.BackupID) {
@@ -261,7 +265,9 @@ func TestDrillInTheWay(t *testing.T) {
 	}
 }
 
-func isError(want error) func(error) bool { return func(err error) bool { return errors.Is(err, want) } }
+func isError(want error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, want) }
+}
 
 func asError[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
