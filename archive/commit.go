@@ -226,7 +226,7 @@ func (b *backup) checkHistory(ctx context.Context) error {
 		if c, ok := r.Commit(); ok && !c.Abort {
 			b.m.ConsistentTime = c.Time
 		}
-		for _, name := range strays(b.env, r) {
+		for _, name := range b.env.Strays(r) {
 			if !slices.Contains(stray, name) {
 				stray = append(stray, name)
 			}
