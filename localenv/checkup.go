@@ -21,7 +21,7 @@ type Survey struct {
 	Faults    []FileFault    // files that can't be read, or not understood
 
 	Regions     *Stat    // of the first region file; nil: there is none
-	Holders     []Holder // who has the region file open
+	Holders     []Holder // who has the region file open, or else a database
 	Unseen      int      // processes that could not be looked into
 	Registry    bool     // __db.register: the application tells from it that a process died
 	Replication bool     // __db.rep*
@@ -38,6 +38,8 @@ type DatabaseFile struct {
 	Encrypted   bool
 	ID          bdb.FileID
 	Partial     bool // of the id only the first bytes are known
+
+	stat Stat
 }
 
 // FileFault is a file that can't be backed up as it is.
@@ -64,7 +66,7 @@ func (e *Env) Survey(ctx context.Context) (*Survey, error) {
 	if s.Standby, err = e.IsStandby(); err != nil {
 		return nil, err
 	}
-	return s, s.findRegions(e)
+	return s, s.findHolders(e)
 }
 
 func (s *Survey) addFile(ctx context.Context, e *Env, f File) error {
@@ -83,7 +85,7 @@ func (s *Survey) addFile(ctx context.Context, e *Env, f File) error {
 	s.Bytes += src.file.Stat.Size
 	if m := src.Meta(); m != nil {
 		s.Databases = append(s.Databases, DatabaseFile{Path: path, Kind: m.Kind, Size: src.file.Stat.Size,
-			Checksummed: m.Checksummed, Encrypted: m.Encrypted, ID: m.FileID, Partial: m.FileIDPartial})
+			Checksummed: m.Checksummed, Encrypted: m.Encrypted, ID: m.FileID, Partial: m.FileIDPartial, stat: src.file.Stat})
 	}
 	return s.checkFirstPage(ctx, src, path)
 }
@@ -116,18 +118,25 @@ func (s *Survey) addSkipped(left Skipped) {
 	}
 }
 
-// findRegions looks who has the environment open: a region file that somebody has mapped is in use.
-func (s *Survey) findRegions(e *Env) error {
+// findHolders looks who has the environment open: a region file that somebody has mapped is in use. Without regions it may be open all the same, in one process.
+func (s *Survey) findHolders(e *Env) error {
 	path := filepath.Join(e.Home, "__db.001")
 	stat, err := statPath(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	switch {
+	case err == nil:
+		s.Regions = &stat
+		s.Holders, s.Unseen, err = Holders(map[string]Stat{path: stat})
+	case errors.Is(err, fs.ErrNotExist):
+		err = nil
 	}
-	if err != nil {
+	if err != nil || len(s.Holders) > 0 {
 		return err
 	}
-	s.Regions = &stat
-	s.Holders, s.Unseen, err = Holders(map[string]Stat{path: stat})
+	files := map[string]Stat{}
+	for _, d := range s.Databases {
+		files[d.Path] = d.stat
+	}
+	s.Holders, s.Unseen, err = Holders(files)
 	return err
 }
 
