@@ -54,6 +54,11 @@ type Dir struct {
 // Open finds out what environment there is in home. It reads only; nothing of the environment is joined. key may be nil. Errors about
 // home itself are *HomeError.
 func Open(home string, key *bdb.Key) (*Env, error) {
+	return OpenAs(home, key, func(*Config) {})
+}
+
+// OpenAs is Open for an environment whose application says more than DB_CONFIG does: change adds that to what was read there.
+func OpenAs(home string, key *bdb.Key, change func(*Config)) (*Env, error) {
 	path, err := resolveHome(home)
 	if err != nil {
 		return nil, &HomeError{home, err}
@@ -62,6 +67,7 @@ func Open(home string, key *bdb.Key) (*Env, error) {
 	if e.Config, err = readConfig(path); err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
+	change(&e.Config)
 	if err := e.findDirs(); err != nil {
 		return nil, err
 	}
@@ -166,7 +172,7 @@ func (e *Env) anything() (bool, error) {
 		return false, &HomeError{e.Home, err}
 	}
 	for _, entry := range names {
-		if _, log := parseLogName(entry.Name()); log || engineFile(entry.Name()) != "" {
+		if _, log := ParseLogName(entry.Name()); log || engineFile(entry.Name()) != "" {
 			return true, nil
 		}
 	}

@@ -172,7 +172,7 @@ func (l *lister) entry(ctx context.Context, dir int, rel, full string, parent, r
 // regular sorts a file out by its name, or lists it.
 func (l *lister) regular(f File, full string, parent identity) {
 	name := path.Base(f.Path)
-	if _, log := parseLogName(name); log && parent == l.logDir {
+	if _, log := ParseLogName(name); log && parent == l.logDir {
 		return
 	}
 	reason := engineFile(name)

@@ -13,8 +13,8 @@ func digits(s string, n int) bool {
 	return s != "" && (n == 0 || len(s) == n) && strings.Trim(s, "0123456789") == ""
 }
 
-// parseLogName reads the number out of a log file's name.
-func parseLogName(name string) (number uint32, ok bool) {
+// ParseLogName reads the number out of a log file's name.
+func ParseLogName(name string) (number uint32, ok bool) {
 	rest, ok := strings.CutPrefix(name, "log.")
 	if !ok || !digits(rest, 10) {
 		return 0, false

@@ -234,7 +234,7 @@ func listLog(dir string) (files []LogFile, err error) {
 		return nil, err
 	}
 	for _, e := range slices.Backward(entries) {
-		number, ok := parseLogName(e.Name())
+		number, ok := ParseLogName(e.Name())
 		if !ok {
 			continue
 		}

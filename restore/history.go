@@ -34,6 +34,7 @@ type story struct {
 	flight     inFlight // transactions in flight there
 	newCommits int64
 
+	flat    map[string]bool         // directories of the source whose files lie in the target itself: see Copied
 	dirs    map[string]bool         // data directories that records name, as the application spelled them
 	folders map[string]bool         // folders below the target that the log puts files into
 	names   map[bdb.FileID][]string // every name by which the log knows a file
@@ -157,7 +158,19 @@ func (s *story) relative(p string) (rel, problem string) {
 		m, _ := s.maps.find(p)
 		s.mapped = s.mapped || m != nil
 	}
-	return s.maps.relative(s.at, p, s.home)
+	if rel, problem = s.maps.relative(s.at, p, s.home); problem == "" {
+		rel = s.flattened(rel)
+	}
+	return rel, problem
+}
+
+func (s *story) flattened(p string) string {
+	for d := range s.flat {
+		if rest, ok := within(path.Clean(p), d); ok {
+			return rest
+		}
+	}
+	return p
 }
 
 // name notes a file's name, unless it would lead recovery out of the target.

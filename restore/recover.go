@@ -33,6 +33,11 @@ func (r *restorer) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, name := range r.story.links() {
+		if err := scratch.link(name, "."); err != nil {
+			return err
+		}
+	}
 	if r.speller, err = scratch.lead(r.lay.maps); err != nil {
 		return err
 	}

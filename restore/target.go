@@ -16,6 +16,7 @@ import (
 
 	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
+	"bdbvault/localenv/hotcopy"
 	"bdbvault/manifest"
 )
 
@@ -45,13 +46,16 @@ type marker struct {
 	End         bdb.LSN           `json:"end"`
 	Made        bool              `json:"made"`              // the directory itself was made by the restore
 	Claimed     []string          `json:"claimed,omitempty"` // directories outside of home that are the restore's too; with or without a marker of their own
+
+	Copied bool          `json:"copied,omitempty"` // it is no restore, but a copy of an environment of this host
+	Copy   *hotcopy.Copy `json:"copy,omitempty"`   // whose update was begun
 }
 
 const markerText = "bdbvault is restoring into this directory, or was interrupted. As long as this file is here, the directory is not a usable " +
 	"environment. Run the same restore again to finish it: that keeps what is right and deletes whatever else is in the directory."
 
 func (m *marker) same(o *marker) bool {
-	return m.Repository == o.Repository && m.Environment == o.Environment && m.Backup == o.Backup && m.Timeline == o.Timeline && m.End == o.End
+	return !m.Copied && !o.Copied && m.Repository == o.Repository && m.Environment == o.Environment && m.Backup == o.Backup && m.Timeline == o.Timeline && m.End == o.End
 }
 
 // target is the directory that is restored into. Everything in it is reached through root, which no name leaves.
@@ -230,6 +234,9 @@ func (t *target) continues(text []byte, want *marker) error {
 	if err := json.Unmarshal(text, &is); err != nil {
 		return &TargetError{Dir: t.dir, Problem: "its " + MarkerName + " can't be understood", Err: err}
 	}
+	if is.Copied {
+		return &TargetError{Dir: t.dir, Problem: "a hot backup into it was begun and not finished"}
+	}
 	if !is.same(want) {
 		return &TargetError{Dir: t.dir, Problem: fmt.Sprintf(
 			"another restore was begun there, of backup %s of %s up to LSN %s: finish that one, or empty the directory", is.Backup, is.Environment, is.End)}
@@ -240,7 +247,9 @@ func (t *target) continues(text []byte, want *marker) error {
 
 // write writes the marker.
 func (t *target) write(want *marker) error {
-	want.About = markerText
+	if want.About == "" {
+		want.About = markerText
+	}
 	t.mark = *want
 	text, err := json.MarshalIndent(want, "", "  ")
 	if err == nil {

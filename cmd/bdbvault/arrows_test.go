@@ -18,7 +18,7 @@ const module = "bdbvault/"
 // is not restricted. A new package has to find its place here first.
 var arrows = map[string][]string{
 	"cmd/bdbvault": {"cmd/bdbvault/config", "cmd/bdbvault/status", "archive", "restore", "manifest", "remote", "remote/awsconf", "remote/file", "remote/minio", "remote/repository", "remote/s3",
-		"localenv", "localenv/bdb", "localenv/engine", "localenv/libdb", "localenv/dbutil"},
+		"localenv", "localenv/bdb", "localenv/hotcopy", "localenv/engine", "localenv/libdb", "localenv/dbutil"},
 
 	// What the command line reads and shows.
 	"cmd/bdbvault/config": {},
@@ -26,7 +26,7 @@ var arrows = map[string][]string{
 
 	// The two ways never meet.
 	"archive": {"manifest", "remote", "remote/repository", "localenv", "localenv/bdb", "localenv/engine"},
-	"restore": {"manifest", "remote", "remote/repository", "localenv", "localenv/bdb", "localenv/engine"},
+	"restore": {"manifest", "remote", "remote/repository", "localenv", "localenv/bdb", "localenv/hotcopy", "localenv/engine"},
 
 	// Formats and decisions. LSN and file id are Berkeley DB's own.
 	"manifest": {"localenv/bdb"},
@@ -40,11 +40,12 @@ var arrows = map[string][]string{
 	"remote/repository": {"remote", "manifest", "localenv/bdb"},
 
 	// The environment knows nothing of stores.
-	"localenv":        {"localenv/bdb"},
-	"localenv/bdb":    {},
-	"localenv/engine": {"localenv", "localenv/bdb"},
-	"localenv/libdb":  {"localenv/engine", "localenv/bdb"},
-	"localenv/dbutil": {"localenv/engine", "localenv/bdb"},
+	"localenv":         {"localenv/bdb"},
+	"localenv/bdb":     {},
+	"localenv/hotcopy": {"localenv", "localenv/bdb"},
+	"localenv/engine":  {"localenv", "localenv/bdb"},
+	"localenv/libdb":   {"localenv/engine", "localenv/bdb"},
+	"localenv/dbutil":  {"localenv/engine", "localenv/bdb"},
 }
 
 // testTools are what only tests, the demonstration and the benchmarks use. They may import anything, nothing of the

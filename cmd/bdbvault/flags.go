@@ -169,6 +169,7 @@ func (p *program) commands() []*cli.Command {
 			Flags: join(holdFlags(), repositoryFlags(), outputFlags())},
 		{Name: "release", Usage: "end a hold", ArgsUsage: "ID", Action: p.deed(release, "ID"),
 			Flags: join(holdFlags(), repositoryFlags(), outputFlags())},
+		hotbackupCommand(),
 		{Name: "version", Usage: "print versions", Action: p.answer(showVersion), Flags: join(engineFlags(), outputFlags())},
 	}
 }

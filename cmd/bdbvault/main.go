@@ -42,6 +42,9 @@ func thriftily() {
 // run carries out one command line and returns its exit code.
 func run(args []string, out, errs io.Writer) int {
 	ctx := interruptible(errs)
+	if name, rest, ok := asHotbackup(args); ok {
+		return runHotbackup(ctx, name, rest, out, errs)
+	}
 	p := &program{ctx: ctx, out: out, errs: errs, json: wantsJSON(args)}
 	app := p.app()
 	// What urfave/cli itself returns is about the command line; errors of commands went to finish already.

@@ -70,6 +70,15 @@ const (
 	registerEncryption = 0x4000
 )
 
+// OfRecovery reports whether the record is of a kind that a recovery adds to the log: checkpoints, and what goes with them.
+func (r *Record) OfRecovery() bool {
+	switch r.Type {
+	case typeRegister, typeCheckpoint, typeRecycle, typeDebug, typeNoop:
+		return true
+	}
+	return false
+}
+
 // Commit is a __txn_regop record: the end of a transaction. Only prepared transactions log their abort.
 type Commit struct {
 	LSN   LSN

@@ -20,6 +20,9 @@ func New(opt engine.Options) (engine.Engine, error) {
 	if opt.Password != "" {
 		return nil, unsupported("start dbutil", "the db_ programs take a password only as an argument, which every user of this host can read")
 	}
+	if opt.LogDir != "" {
+		return nil, unsupported("start dbutil", "the db_ programs can't be told of a log directory that DB_CONFIG does not name")
+	}
 	p, err := findPrograms(opt.DBBin)
 	if err != nil {
 		return nil, unsupported("start dbutil", err.Error())

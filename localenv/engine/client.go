@@ -74,7 +74,7 @@ func Start(ctx context.Context, opt Options) (*Client, error) {
 func (c *Client) handshake(ctx context.Context) error {
 	o := &c.opt
 	m := message{Verb: verbSetup, Setup: &setup{Kind: o.Kind, Home: []byte(o.Home), Password: []byte(o.Password),
-		DBBin: []byte(o.DBBin), AskLog: o.LogEnd != nil}}
+		LogDir: []byte(o.LogDir), DBBin: []byte(o.DBBin), AskLog: o.LogEnd != nil}}
 	const op = "start engine"
 	if err := c.out.send(m); err != nil {
 		return c.death(op)

@@ -100,6 +100,10 @@ type Options struct {
 	// Home is the live environment that HotBackup and Checkpoint join, empty for an engine that recovers and verifies.
 	Home string
 
+	// LogDir is the live environment's log directory, as its application sets it where DB_CONFIG does not; empty: as DB_CONFIG says. To join with the wrong
+	// one would take the environment down. Only libdb can be told.
+	LogDir string
+
 	// Password is the environment's, empty if it isn't encrypted.
 	Password string
 

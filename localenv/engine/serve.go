@@ -76,7 +76,7 @@ type server struct {
 
 // options are those of the parent; its functions are reached through the pipe.
 func (s *server) options(u *setup) Options {
-	o := Options{Kind: u.Kind, Home: string(u.Home), Password: string(u.Password), DBBin: string(u.DBBin)}
+	o := Options{Kind: u.Kind, Home: string(u.Home), Password: string(u.Password), DBBin: string(u.DBBin), LogDir: string(u.LogDir)}
 	o.Note = func(text string) { s.tell(verbNote, text) }
 	o.Message = func(text string) { s.tell(verbText, text) }
 	if u.AskLog {

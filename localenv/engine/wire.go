@@ -59,6 +59,7 @@ type setup struct {
 	Home     []byte `json:"home"`
 	Password []byte `json:"password"`
 	DBBin    []byte `json:"dbBin"`
+	LogDir   []byte `json:"logDir,omitempty"`
 	AskLog   bool   `json:"askLog"` // the parent can answer verbAsk
 }
 

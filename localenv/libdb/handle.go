@@ -61,6 +61,7 @@ static int vault_close(DB_ENV *env) {
 
 static int vault_open(DB_ENV *env, const char *home, u_int32_t flags) { return env->open(env, home, flags, 0); }
 static int vault_encrypt(DB_ENV *env, const char *password) { return env->set_encrypt(env, password, DB_ENCRYPT_AES); }
+static int vault_log_dir(DB_ENV *env, const char *dir) { return env->set_lg_dir(env, dir); }
 static int vault_cache(DB_ENV *env, u_int64_t n) {
 	return env->set_cachesize(env, (u_int32_t)(n >> 30), (u_int32_t)(n & ((1 << 30) - 1)), 1);
 }
@@ -131,6 +132,15 @@ func (h *handle) open(home string, flags C.u_int32_t) (C.int, []string) {
 
 func (h *handle) setCache(bytes int64) error {
 	return h.failure("set cache size", C.vault_cache(h.env, C.u_int64_t(bytes)))
+}
+
+func (h *handle) setLogDir(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	p := C.CString(dir)
+	defer C.free(unsafe.Pointer(p))
+	return h.failure("set log directory", C.vault_log_dir(h.env, p))
 }
 
 func (h *handle) watch(progress func(int)) error {

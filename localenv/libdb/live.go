@@ -138,6 +138,9 @@ func (l *live) join() error {
 	if err != nil {
 		return err
 	}
+	if err := h.setLogDir(l.opt.LogDir); err != nil {
+		return errors.Join(err, h.close())
+	}
 	l.regions = engine.RegionsOf(l.opt.Home)
 	if ret, lines := h.open(l.opt.Home, 0); ret != 0 {
 		_ = h.close() // it was never open
