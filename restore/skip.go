@@ -28,11 +28,14 @@ func skipPages(f *os.File, decoder *bdb.LogDecoder, until bdb.LSN, keep func(*bd
 			buf = make([]byte, 2*len(buf))
 			continue
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, bdb.ErrLogEnd) {
 			return fmt.Errorf("log record %s: %w", at, err)
 		}
 		if _, err := f.WriteAt(b[:n], int64(at.Offset)); err != nil {
 			return err
+		}
+		if err != nil {
+			return fmt.Errorf("log record %s: %w", at, err)
 		}
 		at.Offset += uint32(n)
 	}
