@@ -35,6 +35,7 @@ type BackupOptions struct {
 	Checkpoint     bool   // have the engine write a checkpoint first, so that recovery has less to do
 	BulkSafe       string // BulkAuto (also ""), BulkRequire or BulkOff
 	ReadAll        bool   // read every file, also those whose inode says that they are unchanged
+	Lock           Lock   // of all that a restore needs; the zero value locks nothing
 	AllowDamaged   bool   // take pages that are bad on the source's disk, and record them
 	StateDir       string
 	Engine         engine.Engine // nil: none, the environment is not joined
@@ -85,6 +86,8 @@ type backup struct {
 	maps     map[manifest.Hash]int64 // maps that the manifest names, with their sizes
 	segments []manifest.SegmentName  // of the timeline, from the needed-from file on
 	end      bdb.LSN
+	lock     remote.Retention // of what this run stores
+	locked   lockedKeys       // what it has stored so
 	result   BackupResult
 }
 
@@ -159,6 +162,9 @@ func (b *backup) step(name string) error {
 func (b *backup) run(ctx context.Context) (res *BackupResult, err error) {
 	started := time.Now()
 	if err := b.step("begin"); err != nil {
+		return nil, err
+	}
+	if err := b.lockRepository(ctx, started); err != nil {
 		return nil, err
 	}
 	if b.parent, err = loadParent(ctx, b.repo, b.st, b.opt.Env, b.progress.Note); err != nil {
@@ -503,10 +509,12 @@ func (b *backup) putPack(ctx context.Context, name manifest.Hash, data []byte) e
 	if err := b.step("pack"); err != nil {
 		return err
 	}
-	err := b.repo.Bucket.Put(ctx, manifest.PackKey(b.opt.Env, name), bytes.NewReader(data), int64(len(data)),
-		remote.PutOptions{IfAbsent: true, SHA256: name, HasSHA256: true})
+	key := manifest.PackKey(b.opt.Env, name)
+	err := b.repo.Bucket.Put(ctx, key, bytes.NewReader(data), int64(len(data)),
+		remote.PutOptions{IfAbsent: true, SHA256: name, HasSHA256: true, Retain: b.lock})
 	if err != nil {
 		return fmt.Errorf("store pack: %w", err)
 	}
+	b.locked.add(key)
 	return b.step("pack-stored")
 }

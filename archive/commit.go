@@ -104,7 +104,12 @@ func (l *look) condemn(ctx context.Context, bucket *remote.Bucket, key string) e
 	if err != nil {
 		return fmt.Errorf("object %s: %w", key, err)
 	}
-	c.EachObject(func(n manifest.ObjectName) { l.condemned[n.Hash] = true })
+	for _, h := range c.Packs {
+		l.condemned[h] = true
+	}
+	for _, h := range c.Maps {
+		l.condemned[h] = true
+	}
 	for _, name := range c.Segments {
 		l.segments[name] = true
 	}
@@ -160,6 +165,10 @@ func (b *backup) commit(ctx context.Context) error {
 	if i := slices.IndexFunc(b.segments, func(n manifest.SegmentName) bool { return l.spoilt[n.String()] }); i >= 0 {
 		return &logCondemnedError{Timeline: b.m.Timeline, err: fmt.Errorf("object %s", b.segments[i].Key(b.opt.Env))}
 	}
+	r, err := b.lockAll(ctx)
+	if err != nil {
+		return err
+	}
 	b.m.Look, b.m.Finished = l.date.UTC(), time.Now().UTC()
 	data, err := b.m.Encode()
 	if err != nil {
@@ -172,7 +181,7 @@ func (b *backup) commit(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	key := manifest.ManifestKey(b.opt.Env, b.m.ID)
-	if err := repository.PutOnce(ctx, b.repo.Bucket, key, data); err != nil {
+	if err := repository.PutLocked(ctx, b.repo.Bucket, key, data, r); err != nil {
 		return fmt.Errorf("store the manifest: %w", err)
 	}
 	b.result.Manifest, b.result.ManifestSize = b.m, int64(len(data))
@@ -226,7 +235,7 @@ func (b *backup) checkHistory(ctx context.Context) error {
 		if c, ok := r.Commit(); ok && !c.Abort {
 			b.m.ConsistentTime = c.Time
 		}
-		for _, name := range b.env.Strays(r) {
+		for _, name := range strays(b.env, r) {
 			if !slices.Contains(stray, name) {
 				stray = append(stray, name)
 			}

@@ -115,10 +115,12 @@ func (b *backup) storeMap(ctx context.Context, j *fileJob) error {
 		return fmt.Errorf("%s: hashes: %w", j.name(), err)
 	}
 	name := manifest.Hash(sum.Sum(nil))
-	err = b.repo.Bucket.Put(ctx, manifest.MapKey(b.opt.Env, name), body, size, remote.PutOptions{IfAbsent: true, SHA256: name, HasSHA256: true})
+	key := manifest.MapKey(b.opt.Env, name)
+	err = b.repo.Bucket.Put(ctx, key, body, size, remote.PutOptions{IfAbsent: true, SHA256: name, HasSHA256: true, Retain: b.lock})
 	if err != nil {
 		return fmt.Errorf("store the map of %s: %w", j.name(), err)
 	}
+	b.locked.add(key)
 	j.entry.Map, j.entry.MapSize = name, size
 	return b.st.adopt(t, name)
 }

@@ -13,6 +13,7 @@ const (
 	PhaseRead    = "reading pages"
 	PhaseLog     = "shipping log"
 	PhaseMaps    = "storing maps"
+	PhaseLock    = "locking what is stored"
 	PhaseLook    = "taking stock"
 	PhaseCondemn = "condemning"
 	PhaseDelete  = "deleting"

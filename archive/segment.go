@@ -337,14 +337,18 @@ func (s *shipper) build(ctx context.Context, r *logRange) (*spooled, error) {
 
 // put stores a segment that is ready, unless it is there.
 func (s *shipper) put(ctx context.Context, h *manifest.SegmentHeader, body *spooled) (there bool, err error) {
-	opt := remote.PutOptions{IfAbsent: true, SHA256: body.hash(), HasSHA256: true}
-	err = s.repo.Bucket.Put(ctx, h.Name().Key(s.env), body.reader(), body.size, opt)
+	key := h.Name().Key(s.env)
+	opt := remote.PutOptions{IfAbsent: true, SHA256: body.hash(), HasSHA256: true, Retain: s.lock.from(time.Now())}
+	err = s.repo.Bucket.Put(ctx, key, body.reader(), body.size, opt)
 	if errors.Is(err, remote.ErrExists) {
 		// Another run shipped the same records in this moment, or an earlier one lost the answer.
 		return true, s.sameSegment(ctx, h)
 	}
 	if err != nil {
 		return false, fmt.Errorf("store log segment: %w", err)
+	}
+	if s.locked != nil {
+		s.locked.add(key)
 	}
 	return false, nil
 }
@@ -358,7 +362,10 @@ func (s *shipper) sameSegment(ctx context.Context, h *manifest.SegmentHeader) er
 	if stored.EndHash != h.EndHash || stored.StartHash != h.StartHash {
 		return s.mixed(bdb.LSN{File: h.File, Offset: h.Start}, stored)
 	}
-	return nil
+	if s.lock.asked() { // whoever stored it may not have
+		_, err = s.repo.Bucket.ExtendRetention(ctx, h.Name().Key(s.env), s.lock.from(time.Now()))
+	}
+	return err
 }
 
 // sealVanished completes a log file that is gone here although its last segment is not marked as sealed: the next file's first record has

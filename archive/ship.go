@@ -18,6 +18,7 @@ import (
 type ShipOptions struct {
 	Env      string
 	StateDir string
+	Lock     Lock // of each segment, from when it is stored
 	Progress Progress
 	Step     func(name string) error // see BackupOptions
 }
@@ -57,6 +58,9 @@ func Ship(ctx context.Context, repo *repository.Repository, env *localenv.Env, o
 	if m == nil {
 		return nil, fmt.Errorf("environment %s: %w", opt.Env, ErrNoBackup)
 	}
+	if m.Lock != nil && !opt.Lock.asked() {
+		opt.Progress.Note(unlockedNote(m, "the log sent now"))
+	}
 	log, err := env.OpenLog(ctx)
 	if err != nil {
 		return nil, err
@@ -90,6 +94,8 @@ type shipper struct {
 	reading  *sync.RWMutex // held for reading while log is read
 	progress Progress
 	step     func(string) error
+	lock     Lock
+	locked   *lockedKeys                                   // is told of each segment that was stored so; may be nil
 	sure     func() error                                  // asked before anything is stored that was read; may be nil
 	sealed   func(h *manifest.SegmentHeader, stored int64) // told of each whole log file and the bytes that were stored; may be nil
 	stored   func(n manifest.SegmentName)                  // told of each segment; may be nil
@@ -109,7 +115,7 @@ type shipper struct {
 }
 
 func newShipper(repo *repository.Repository, st *state, env *localenv.Env, log *localenv.Log, opt ShipOptions) *shipper {
-	return &shipper{repo: repo, st: st, env: opt.Env, home: env.Home, source: env, log: log, reading: &sync.RWMutex{}, progress: opt.Progress, step: opt.Step}
+	return &shipper{repo: repo, st: st, env: opt.Env, home: env.Home, source: env, log: log, reading: &sync.RWMutex{}, progress: opt.Progress, step: opt.Step, lock: opt.Lock}
 }
 
 func (s *shipper) at(name string) error {
@@ -129,9 +135,6 @@ type shipped struct {
 // find learns how far the log of m's timeline is in the store: from the state, if that is right, and what was added since. It follows the log by jumps, so a
 // log file that was sent in thousands of tails costs a few requests.
 func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
-	if err := s.at("find"); err != nil {
-		return err
-	}
 	s.timeline, s.first = m.Timeline, m.NeededFrom.File
 	from := s.first
 	var note shipped
@@ -210,7 +213,7 @@ func (s *shipper) broken(format string, args ...any) error {
 // continues proves that the local log goes on where the stored one ends: the bytes up to there have the hash that was stored with the
 // last segment, and are all still there.
 func (s *shipper) continues(ctx context.Context) error {
-	if err := errors.Join(s.branched(), s.wasMixed(), s.catchUp(ctx)); err != nil {
+	if err := errors.Join(s.branched(), s.wasMixed()); err != nil {
 		return err
 	}
 	s.reading.RLock()
@@ -244,17 +247,6 @@ func (s *shipper) continues(ctx context.Context) error {
 		return s.linkBroken(oldest, prev)
 	}
 	return nil
-}
-
-// catchUp takes in log files that were begun since the log was opened, if one of them is stored already: another run ships the same environment, and looked later.
-func (s *shipper) catchUp(ctx context.Context) error {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	files := s.log.Files()
-	if s.last == nil || files[len(files)-1] >= s.last.File {
-		return nil
-	}
-	return logLost(s.log.Refresh(ctx))
 }
 
 func (s *shipper) linkBroken(oldest, prev uint32) error {
@@ -332,7 +324,9 @@ func (b *backup) shipLog(ctx context.Context) error {
 
 // shipper makes one for the backup's environment.
 func (b *backup) shipper(log *localenv.Log) *shipper {
-	return newShipper(b.repo, b.st, b.env, log, ShipOptions{Env: b.opt.Env, Progress: b.progress, Step: b.opt.Step})
+	s := newShipper(b.repo, b.st, b.env, log, ShipOptions{Env: b.opt.Env, Lock: b.opt.Lock, Progress: b.progress, Step: b.opt.Step})
+	s.locked = &b.locked
+	return s
 }
 
 // joinTimeline positions s at the end of the parent's timeline, or says why the log can't continue it.

@@ -70,7 +70,7 @@ func (s *sitting) startFull(ctx context.Context, group *errgroup.Group) {
 
 func (w *Watcher) backup(ctx context.Context, env *localenv.Env, anew bool) (*BackupResult, error) {
 	opt := BackupOptions{Env: w.opt.Env, NewEnvironment: anew, StateDir: w.opt.StateDir, Tool: w.opt.Tool, Checkpoint: w.opt.Checkpoint,
-		BulkSafe: w.opt.BulkSafe, ReadAll: w.opt.ReadAll, AllowDamaged: w.opt.AllowDamaged, Progress: w.opt.Progress, Step: w.opt.Step}
+		BulkSafe: w.opt.BulkSafe, ReadAll: w.opt.ReadAll, Lock: w.opt.Lock, AllowDamaged: w.opt.AllowDamaged, Progress: w.opt.Progress, Step: w.opt.Step}
 	switch {
 	case w.flag != nil:
 		w.flag.wait(ctx)

@@ -179,7 +179,7 @@ func (s *sitting) position(ctx context.Context) error {
 	}
 	s.full.last = m.Started
 	s.w.report.set(func(st *WatchStatus) { st.LastFull, st.FullID = m.Started, m.ID })
-	sh := newShipper(s.w.repo, s.st, s.env, s.log, ShipOptions{Env: s.w.opt.Env, Progress: shipProgress{s.w}, Step: s.w.opt.Step})
+	sh := newShipper(s.w.repo, s.st, s.env, s.log, ShipOptions{Env: s.w.opt.Env, Lock: s.w.opt.Lock, Progress: shipProgress{s.w}, Step: s.w.opt.Step})
 	sh.reading, sh.sure = &s.reading, s.sure
 	if s.w.opt.RemoveShippedLogs {
 		sh.sealed = func(h *manifest.SegmentHeader, size int64) {

@@ -39,6 +39,7 @@ type WatchOptions struct {
 	Checkpoint   bool
 	ReadAll      bool
 	AllowDamaged bool
+	Lock         Lock     // also of log
 	Progress     Progress // hears of full backups
 
 	// Engine says how to start the child that joins the environment; nil: it is never joined. Home and LogEnd are filled in by the watch.

@@ -10,7 +10,8 @@ import (
 	"bdbvault/localenv/bdb"
 )
 
-const manifestFormat = 1
+// manifestFormat is the newest version. Version 2 has Lock; without one, version 1 is written, which older programs read.
+const manifestFormat = 2
 
 // Manifest describes one full backup. It is the commit marker: written last, after everything it names is stored.
 type Manifest struct {
@@ -28,6 +29,7 @@ type Manifest struct {
 	Tool        string    `json:"tool"`
 	Engine      string    `json:"engine"`
 	BulkSafe    BulkSafe  `json:"bulkSafe"`
+	Lock        *Lock     `json:"lock,omitempty"` // nil: nothing was asked to be locked
 
 	LogVersion     uint32    `json:"logVersion"`
 	NeededFrom     bdb.LSN   `json:"neededFrom"`     // recovery has to start here: restore lays down this log file from its beginning
@@ -48,6 +50,21 @@ type Manifest struct {
 	Skipped []Skipped `json:"skipped,omitempty"`
 	Pages   PageStats `json:"pages"`
 }
+
+// Lock says until when everything that a restore of the backup needs is locked in the store, at least, and how strictly.
+type Lock struct {
+	Mode  string    `json:"mode"` // LockGovernance if anything of it has that mode
+	Until time.Time `json:"until"`
+}
+
+// Modes of a Lock: one that those who are allowed to may lift, and one that nobody may.
+const (
+	LockGovernance = "governance"
+	LockCompliance = "compliance"
+)
+
+// LockedAt reports whether everything that the backup needs is locked at a moment.
+func (m *Manifest) LockedAt(t time.Time) bool { return m.Lock != nil && t.Before(m.Lock.Until) }
 
 // BulkSafe says what was known of DB_TXN_BULK transactions while the pages were read.
 type BulkSafe struct {
@@ -135,6 +152,9 @@ type PageStats struct {
 
 // Encode writes the manifest.
 func (m *Manifest) Encode() ([]byte, error) {
+	if m.Lock != nil {
+		m.Format = manifestFormat
+	}
 	if err := m.Check(); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
@@ -155,7 +175,7 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 
 // New returns a manifest of the current format.
 func New(env string, id BackupID) *Manifest {
-	return &Manifest{Format: manifestFormat, ID: id, Environment: env}
+	return &Manifest{Format: 1, ID: id, Environment: env}
 }
 
 // Check reports the first thing in m that can't be: an index out of range, a name that leaves its directory, a size below zero.
@@ -168,6 +188,9 @@ func (m *Manifest) Check() error {
 	}
 	if m.Format < 1 || m.Timeline.IsZero() || len(m.Dirs) == 0 || m.Dirs[0].Name != "." {
 		return fmt.Errorf("manifest %s: format, timeline or directories missing", m.ID)
+	}
+	if l := m.Lock; l != nil && (l.Mode != LockGovernance && l.Mode != LockCompliance || l.Until.IsZero()) {
+		return fmt.Errorf("manifest %s: locked until %s by mode %q: impossible", m.ID, l.Until, l.Mode)
 	}
 	for i := range m.Packs {
 		if p := &m.Packs[i]; p.Size < 0 || p.Live < 0 {

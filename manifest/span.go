@@ -48,6 +48,11 @@ func (s Span) String() string {
 // IsZero reports whether the span has no length.
 func (s Span) IsZero() bool { return s == Span{} }
 
+// After is the moment that lies the span behind t, in t's calendar.
+func (s Span) After(t time.Time) time.Time {
+	return t.AddDate(s.Years, s.Months, s.Days).Add(time.Duration(s.Hours) * time.Hour)
+}
+
 // Before is the moment that lies the span before t, in t's calendar.
 func (s Span) Before(t time.Time) time.Time {
 	return t.AddDate(-s.Years, -s.Months, -s.Days).Add(-time.Duration(s.Hours) * time.Hour)

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// ErrNoLock says that nothing can be locked there.
+var ErrNoLock = errors.New("objects can't be locked there")
+
 // LockMode says who may lift a lock before its time: nobody with Compliance; with Governance those who are explicitly allowed to.
 type LockMode string
 
@@ -103,7 +106,7 @@ func (b *Bucket) lock(ctx context.Context, key string, try func(context.Context,
 	}
 	l, ok := b.d.(Locker)
 	if !ok {
-		return b.unsupported(ctx, opLock, key, "objects can't be locked")
+		return b.fail(ctx, opLock, key, &Error{Kind: Unsupported, Err: ErrNoLock})
 	}
 	return b.do(ctx, opLock, key, b.newPatience(ctx), func(ctx context.Context) error { return try(ctx, l, full) })
 }

@@ -50,6 +50,7 @@ type StoredBackup struct {
 	Parent         manifest.BackupID `json:"parent,omitempty"`
 	Encrypted      bool              `json:"encrypted"`
 	BulkSafe       bool              `json:"bulkSafe"`
+	Lock           *manifest.Lock    `json:"lock,omitempty"`
 	Err            error             `json:"-"` // why State is not StateOK
 }
 
@@ -212,6 +213,7 @@ func (b *StoredBackup) describe(m, before *manifest.Manifest) {
 	b.Files, b.Bytes, b.StoredBytes = len(m.Files), m.Bytes(), m.StoredBytes()
 	b.ConsistentAt, b.ConsistentTime = m.ConsistentAt, m.ConsistentTime
 	b.Timeline, b.Parent, b.Encrypted, b.BulkSafe = m.Timeline, m.Parent, m.Encrypted, m.BulkSafe.Held
+	b.Lock = m.Lock
 	if m.Parent == "" || (before != nil && before.ID == m.Parent) {
 		n := uploaded(m, before)
 		b.UploadedBytes = &n

@@ -19,6 +19,10 @@ func backup(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
+	lock, err := c.lock()
+	if err != nil {
+		return nil, err
+	}
 	s, err := c.openSource()
 	if err != nil {
 		return nil, err
@@ -33,7 +37,7 @@ func backup(ctx context.Context, c *call) (result, error) {
 	}
 	opt := archive.BackupOptions{
 		Env: s.name, NewEnvironment: c.Bool(flagNewEnvironment), Checkpoint: c.Bool(flagCheckpoint), BulkSafe: bulkSafe,
-		ReadAll: c.Bool(flagReadAll), AllowDamaged: c.Bool(flagAllowDamaged),
+		ReadAll: c.Bool(flagReadAll), Lock: lock, AllowDamaged: c.Bool(flagAllowDamaged),
 		StateDir: s.stateDir, Tool: tool, Progress: c.progress,
 	}
 	began := time.Now()
@@ -68,6 +72,7 @@ type backupReport struct {
 	ConsistentAt   bdb.LSN           `json:"consistentAt"`
 	ConsistentTime time.Time         `json:"consistentTime,omitzero"`
 	BulkSafe       manifest.BulkSafe `json:"bulkSafe"`
+	Lock           *manifest.Lock    `json:"lock,omitempty"`
 	UnloggedPages  int64             `json:"unloggedPages"`
 	DamagedPages   int64             `json:"damagedPages"`
 	Ship           *shipReport       `json:"ship"`
@@ -79,7 +84,7 @@ func newBackupReport(res *archive.BackupResult, took time.Duration, repo *reposi
 		Environment: m.Environment, ID: m.ID, Parent: m.Parent, Timeline: m.Timeline, NewTimeline: m.NewTimeline,
 		Started: m.Started, Seconds: took.Seconds(),
 		Files: len(m.Files), FilesUnread: res.FilesUnread, Bytes: m.Bytes(), UploadedBytes: stats.BytesUp, Requests: stats.Requests,
-		ConsistentAt: m.ConsistentAt, ConsistentTime: m.ConsistentTime, BulkSafe: m.BulkSafe,
+		ConsistentAt: m.ConsistentAt, ConsistentTime: m.ConsistentTime, BulkSafe: m.BulkSafe, Lock: m.Lock,
 		UnloggedPages: res.PagesNotInLog, DamagedPages: m.Pages.Bad,
 		Ship: newShipReport(m.Environment, &res.Ship, repo),
 	}
@@ -97,6 +102,9 @@ func (r *backupReport) text(w io.Writer) {
 	t.row("  consistent at", moment(r.ConsistentAt, r.ConsistentTime))
 	t.row("  timeline", timelineNote(r.Timeline, r.NewTimeline))
 	t.row("  bulk safe", bulkNote(r.BulkSafe))
+	if r.Lock != nil {
+		t.row("  locked", lockedNote(r.Lock))
+	}
 	if r.DamagedPages > 0 {
 		t.row("  DAMAGED", count(int(r.DamagedPages), "page")+" on the source's disk; show names them")
 	}
@@ -105,6 +113,10 @@ func (r *backupReport) text(w io.Writer) {
 
 // ship is the command of that name.
 func ship(ctx context.Context, c *call) (result, error) {
+	lock, err := c.lock()
+	if err != nil {
+		return nil, err
+	}
 	s, err := c.openSource()
 	if err != nil {
 		return nil, err
@@ -113,7 +125,7 @@ func ship(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res, err := archive.Ship(ctx, repo, s.Env, archive.ShipOptions{Env: s.name, StateDir: s.stateDir, Progress: c.progress})
+	res, err := archive.Ship(ctx, repo, s.Env, archive.ShipOptions{Env: s.name, Lock: lock, StateDir: s.stateDir, Progress: c.progress})
 	if res == nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"bdbvault/localenv"
 	"bdbvault/localenv/bdb"
 	"bdbvault/manifest"
+	"bdbvault/remote"
 )
 
 // call is one command line taken apart.
@@ -27,6 +28,7 @@ type call struct {
 	onRetry  func(error, time.Duration)
 	origins  map[string]origin // of the settings that are not left at their defaults, by the names of flags
 	file     *config.File      // nil: none was given
+	store    *remote.Bucket    // that is read, as it is now; nil: it is not open, or written to
 }
 
 func newCall(cc *cli.Context, errs io.Writer) *call {

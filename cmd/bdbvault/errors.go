@@ -74,9 +74,6 @@ func judge(ctx context.Context, err error) verdict {
 		v.code = exitInterrupted
 	case is[usageError](err), is[*restore.MapError](err):
 		v.code = exitUsage
-	case is[*unwellError](err):
-		e, _ := errors.AsType[*unwellError](err)
-		v.code = e.code
 	case isDamage(err):
 		v.code = exitDamage
 	case is[*archive.ChainError](err), errors.Is(err, archive.ErrNoBackup), is[*manifest.GapError](err):
@@ -136,6 +133,9 @@ func isDamage(err error) bool {
 
 // hint says what to do next. The order matters where an error has several in its chain: the most telling first.
 func hint(err error) string {
+	if h := tamperedHint(err); h != "" {
+		return h
+	}
 	switch {
 	case is[usageError](err):
 		return "See bdbvault --help, or bdbvault COMMAND --help."
@@ -310,6 +310,10 @@ func storeHint(err error) string {
 	switch {
 	case !ok:
 		return ""
+	case errors.Is(e, remote.ErrNoLock):
+		return "Object lock needs a bucket that was made for it (aws s3api create-bucket --object-lock-enabled-for-bucket; mc mb --with-lock). AWS can switch it on later as well. Or leave out --retain."
+	case e.Op == "lock" && e.Kind == remote.Denied:
+		return "With --retain the keys need s3:PutObjectRetention and s3:GetObjectRetention besides put, get and list."
 	case e.Kind == remote.NoBucket && (errors.Is(e, fs.ErrNotExist) || errors.Is(e, syscall.ENOTDIR)):
 		return "Check the path, and that the file system is mounted. A new repository: bdbvault init"
 	}

@@ -144,16 +144,16 @@ func (p *program) commands() []*cli.Command {
 			Flags: join(backupFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
 		{Name: "ship", Usage: "send the log written since the last backup or ship", Action: p.deed(ship),
 			Flags: join([]cli.Flag{homeFlag(), envFlag("`NAME` of the environment in the repository (default: the home's last part)"), stateFlag()},
+				lockFlags(), passwordFlags(), repositoryFlags(), outputFlags())},
+		{Name: "list", Usage: "show environments, backups and shipped log", Action: p.answer(reading(list)),
+			Flags: join([]cli.Flag{envFlag("show only environment `NAME`"), asOfFlag()}, repositoryFlags(), outputFlags())},
+		{Name: "show", Usage: "show everything about one backup", ArgsUsage: "ID", Action: p.answer(reading(show), "ID"),
+			Flags: join([]cli.Flag{envFlag("`NAME` of the backup's environment (default: look in all)"), asOfFlag()}, repositoryFlags(), outputFlags())},
+		{Name: "plan", Usage: "show what a restore would do; touches nothing", Action: p.answer(reading(planRestore)),
+			Flags: join(targetFlags(), []cli.Flag{envFlag("`NAME` of the environment (default: the only one there is)"), stateFlag(), asOfFlag()},
 				passwordFlags(), repositoryFlags(), outputFlags())},
-		{Name: "list", Usage: "show environments, backups and shipped log", Action: p.answer(list),
-			Flags: join([]cli.Flag{envFlag("show only environment `NAME`")}, repositoryFlags(), outputFlags())},
-		{Name: "show", Usage: "show everything about one backup", ArgsUsage: "ID", Action: p.answer(show, "ID"),
-			Flags: join([]cli.Flag{envFlag("`NAME` of the backup's environment (default: look in all)")}, repositoryFlags(), outputFlags())},
-		{Name: "plan", Usage: "show what a restore would do; touches nothing", Action: p.answer(planRestore),
-			Flags: join(targetFlags(), []cli.Flag{envFlag("`NAME` of the environment (default: the only one there is)"), stateFlag()},
-				passwordFlags(), repositoryFlags(), outputFlags())},
-		{Name: "restore", Usage: "bring an environment back, recovered and checked", Action: p.deed(restoreHome),
-			Flags: join(restoreFlags(), targetFlags(), []cli.Flag{stateFlag()}, passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
+		{Name: "restore", Usage: "bring an environment back, recovered and checked", Action: p.deed(reading(restoreHome)),
+			Flags: join(restoreFlags(), targetFlags(), []cli.Flag{stateFlag(), asOfFlag()}, passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
 		{Name: commandWatch, Usage: "keep environments protected: ship as the log grows, take full backups when they are due", Action: p.stream(watch),
 			Flags: join(watchFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
 		{Name: commandConfig, Usage: "check a configuration file, and print what watch makes of it", ArgsUsage: "check", Action: p.answer(checkConfig, "check"),
@@ -161,10 +161,8 @@ func (p *program) commands() []*cli.Command {
 		p.standbyCommand(),
 		{Name: "prune", Usage: "remove backups and log that a policy does not keep, in two phases", Action: p.deed(prune),
 			Flags: join(pruneFlags(), repositoryFlags(), outputFlags())},
-		{Name: "verify", Usage: "look whether all that was stored is there and whole", Action: p.deed(verify),
-			Flags: join(verifyFlags(), repositoryFlags(), outputFlags())},
-		{Name: "doctor", Usage: "look whether an environment can be backed up well, and try a store out", Action: p.answer(doctorCommand),
-			Flags: join(doctorFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
+		{Name: "verify", Usage: "look whether all that was stored is there and whole", Action: p.deed(reading(verify)),
+			Flags: join(verifyFlags(), []cli.Flag{asOfFlag()}, repositoryFlags(), outputFlags())},
 		{Name: "hold", Usage: "keep one backup from every prune", ArgsUsage: "ID", Action: p.deed(hold, "ID"),
 			Flags: join(holdFlags(), repositoryFlags(), outputFlags())},
 		{Name: "release", Usage: "end a hold", ArgsUsage: "ID", Action: p.deed(release, "ID"),
@@ -175,7 +173,7 @@ func (p *program) commands() []*cli.Command {
 }
 
 func backupFlags() []cli.Flag {
-	return []cli.Flag{
+	return join([]cli.Flag{
 		homeFlag(),
 		envFlag("`NAME` for the environment in the repository (default: the home's last part)"),
 		stateFlag(),
@@ -185,7 +183,7 @@ func backupFlags() []cli.Flag {
 		boolFlag(inEnvironment, flagNewEnvironment, "the name belonged to another environment: begin afresh beside its backups"),
 		&cli.StringFlag{Name: flagBulkSafe, Category: inEngine, Value: archive.BulkAuto, EnvVars: variables(flagBulkSafe),
 			Usage: "`MODE` of the hot-backup flag for bulk transactions: auto (if the environment can be joined), require or off (never join it)"},
-	}
+	}, lockFlags())
 }
 
 func restoreFlags() []cli.Flag {

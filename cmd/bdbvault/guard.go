@@ -108,6 +108,9 @@ func (g *guard) open(ctx context.Context) (*repository.Repository, error) {
 	c, pause := g.spec.call, openPause
 	for {
 		repo, err := c.openRepository(ctx)
+		if err == nil {
+			err = archive.CheckLock(ctx, repo.Bucket, g.spec.options.Lock)
+		}
 		if err == nil || ctx.Err() != nil || !passes(err) {
 			return repo, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"bdbvault/manifest"
 	"bdbvault/restore"
@@ -63,6 +64,11 @@ func list(ctx context.Context, c *call) (result, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(h.Backups) == 0 {
+			if since := c.tampered(ctx, restore.ErrNoBackup); !since.IsZero() {
+				return r, &tamperedError{fmt.Errorf("%w: environment %s has none any more", restore.ErrNoBackup, name), since}
+			}
+		}
 		bad.add(h.Backups)
 		r.Environments = append(r.Environments, h)
 	}
@@ -98,9 +104,16 @@ func listBackups(w io.Writer, h *restore.History) {
 			up = size(*b.UploadedBytes)
 		}
 		t.row("  "+string(b.ID), stamp(b.Started), size(b.Bytes), size(b.StoredBytes), up, b.ConsistentAt.String(), stamp(b.ConsistentTime),
-			b.RestorableTo.String(), b.Timeline.String(), b.State)
+			b.RestorableTo.String(), b.Timeline.String(), stateNote(&b))
 	}
 	t.flush()
+}
+
+func stateNote(b *restore.StoredBackup) string {
+	if b.Lock == nil || time.Now().After(b.Lock.Until) {
+		return b.State
+	}
+	return b.State + ", locked until " + stamp(b.Lock.Until)
 }
 
 // listRanges shows what can be restored, each commit in it.

@@ -90,7 +90,10 @@ func (c *call) driver(ctx context.Context, loc location) (remote.Driver, error) 
 	if loc.dir != "" {
 		return file.New(loc.dir)
 	}
-	cfg := c.storeConfig(loc)
+	cfg := awsconf.Config{
+		Bucket: loc.bucket, Region: c.String(flagRegion), Endpoint: c.String(flagEndpoint), PathStyle: c.Bool(flagPathStyle),
+		CAFile: c.String(flagCAFile), Profile: c.String(flagProfile),
+	}
 	switch client := c.String(flagS3Client); client {
 	case "aws":
 		return s3.New(ctx, cfg)
@@ -100,14 +103,6 @@ func (c *call) driver(ctx context.Context, loc location) (remote.Driver, error) 
 		return defaultDriver(ctx, cfg)
 	default:
 		return nil, usagef("--%s %q: want aws or minio", flagS3Client, client)
-	}
-}
-
-// storeConfig is what the flags say about the bucket at loc.
-func (c *call) storeConfig(loc location) awsconf.Config {
-	return awsconf.Config{
-		Bucket: loc.bucket, Region: c.String(flagRegion), Endpoint: c.String(flagEndpoint), PathStyle: c.Bool(flagPathStyle),
-		CAFile: c.String(flagCAFile), Profile: c.String(flagProfile),
 	}
 }
 
@@ -130,6 +125,9 @@ func (c *call) openRepository(ctx context.Context) (*repository.Repository, erro
 		return nil, err
 	}
 	b, err := c.openBucket(ctx, loc)
+	if err == nil {
+		b, err = c.asOf(ctx, b)
+	}
 	if err != nil {
 		return nil, err
 	}

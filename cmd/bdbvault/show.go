@@ -170,6 +170,7 @@ func (r *showReport) text(w io.Writer) {
 	t.row("pages", fmt.Sprintf("%d read, %d of them again, %d bad; %d taken over unread", m.Pages.Read, m.Pages.Reread, m.Pages.Bad, m.Pages.Skipped))
 	t.row("bulk safe", bulkNote(m.BulkSafe))
 	t.row("encrypted", yesNo(m.Encrypted))
+	t.row("locked", lockedNote(m.Lock))
 	t.flush()
 	r.layout(w)
 	r.files(w)

@@ -168,6 +168,9 @@ func (s *watchSpec) fill() (err error) {
 	}
 	o.Env, o.Tool, o.PollEvery = s.name, tool, min(o.ShipEvery, maxPoll)
 	o.Checkpoint, o.ReadAll, o.AllowDamaged = c.Bool(flagCheckpoint), c.Bool(flagReadAll), c.Bool(flagAllowDamaged)
+	if o.Lock, err = c.lock(); err != nil {
+		return err
+	}
 	o.RemoveShippedLogs = c.Bool(flagRemoveShippedLogs)
 	return nil
 }

@@ -3,6 +3,7 @@ package awsconf
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -159,8 +160,5 @@ func LockError(err error) error {
 	if !MissesLock(err) {
 		return err
 	}
-	return &remote.Error{Kind: remote.Unsupported, Err: errors.Join(ErrNoLock, err)}
+	return &remote.Error{Kind: remote.Unsupported, Err: fmt.Errorf("%w: %w", remote.ErrNoLock, err)}
 }
-
-// ErrNoLock says that a bucket can't lock objects.
-var ErrNoLock = errors.New("the bucket has no object lock")

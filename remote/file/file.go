@@ -250,7 +250,7 @@ func (d *driver) List(ctx context.Context, prefix, after string, fn func(remote.
 // Put implements remote.Driver.
 func (d *driver) Put(ctx context.Context, key string, body io.ReaderAt, size int64, opt remote.PutOptions) error {
 	if !opt.Retain.Until.IsZero() {
-		return &remote.Error{Kind: remote.Unsupported, Err: errors.New("a directory can't lock objects")}
+		return &remote.Error{Kind: remote.Unsupported, Err: remote.ErrNoLock}
 	}
 	root, err := d.open(ctx)
 	if err != nil {

@@ -46,7 +46,7 @@ func (m *Memory) Classify(err error) remote.Kind {
 // Put implements remote.Driver.
 func (m *Memory) Put(ctx context.Context, key string, body io.ReaderAt, size int64, opt remote.PutOptions) error {
 	if !opt.Retain.Until.IsZero() {
-		return &remote.Error{Kind: remote.Unsupported, Err: errors.New("memory can't lock objects")}
+		return &remote.Error{Kind: remote.Unsupported, Err: remote.ErrNoLock}
 	}
 	data := make([]byte, size)
 	if n, err := body.ReadAt(data, 0); int64(n) < size {

@@ -75,8 +75,13 @@ func Open(ctx context.Context, b *remote.Bucket) (*Repository, error) {
 
 // PutOnce stores data under key unless there is something already (remote.ErrExists).
 func PutOnce(ctx context.Context, b *remote.Bucket, key string, data []byte) error {
+	return PutLocked(ctx, b, key, data, remote.Retention{})
+}
+
+// PutLocked is PutOnce of an object that is locked from the start.
+func PutLocked(ctx context.Context, b *remote.Bucket, key string, data []byte, r remote.Retention) error {
 	return b.Put(ctx, key, bytes.NewReader(data), int64(len(data)),
-		remote.PutOptions{IfAbsent: true, SHA256: sha256.Sum256(data), HasSHA256: true})
+		remote.PutOptions{IfAbsent: true, SHA256: sha256.Sum256(data), HasSHA256: true, Retain: r})
 }
 
 var errEnough = errors.New("enough")
