@@ -104,12 +104,7 @@ func (l *look) condemn(ctx context.Context, bucket *remote.Bucket, key string) e
 	if err != nil {
 		return fmt.Errorf("object %s: %w", key, err)
 	}
-	for _, h := range c.Packs {
-		l.condemned[h] = true
-	}
-	for _, h := range c.Maps {
-		l.condemned[h] = true
-	}
+	c.EachObject(func(n manifest.ObjectName) { l.condemned[n.Hash] = true })
 	for _, name := range c.Segments {
 		l.segments[name] = true
 	}
@@ -235,7 +230,7 @@ func (b *backup) checkHistory(ctx context.Context) error {
 		if c, ok := r.Commit(); ok && !c.Abort {
 			b.m.ConsistentTime = c.Time
 		}
-		for _, name := range strays(b.env, r) {
+		for _, name := range b.env.Strays(r) {
 			if !slices.Contains(stray, name) {
 				stray = append(stray, name)
 			}

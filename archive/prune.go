@@ -241,17 +241,11 @@ func (d *doomed) addAll(e doomed) {
 }
 
 func (d *doomed) addList(s *stock, c *manifest.Condemned, place map[manifest.SegmentName]int) {
-	add := func(n objectName) {
+	c.EachObject(func(n manifest.ObjectName) {
 		if i, ok := s.number[n]; ok {
 			d.objects.add(i)
 		}
-	}
-	for _, h := range c.Packs {
-		add(objectName{h, true})
-	}
-	for _, h := range c.Maps {
-		add(objectName{h, false})
-	}
+	})
 	names, _ := c.SegmentNames() // decoding has checked them
 	for _, n := range names {
 		if i, ok := place[n]; ok {

@@ -21,7 +21,7 @@ func (d *doomed) keys(s *stock) (keys []string) {
 			keys = append(keys, s.segments[i].Key(s.env))
 		}
 	}
-	d.objects.each(func(i int) { keys = append(keys, s.objects[i].key(s.env)) })
+	d.objects.each(func(i int) { keys = append(keys, s.objects[i].Key(s.env)) })
 	return keys
 }
 
@@ -32,7 +32,7 @@ func (d *doomed) amount(s *stock) (a Amount) {
 	}
 	d.objects.each(func(i int) {
 		a.Bytes += s.objects[i].size
-		if s.objects[i].pack {
+		if s.objects[i].Pack {
 			a.Packs++
 		} else {
 			a.Maps++
@@ -131,10 +131,10 @@ func (p *pruner) newList(ctx context.Context) (*manifest.Condemned, error) {
 	list := manifest.NewCondemned(p.opt.Env, p.listID())
 	list.Created, list.Tool, list.Policy = s.date.UTC(), p.opt.Tool, p.opt.Policy.String()
 	p.condemns.objects.each(func(i int) {
-		if o := s.objects[i]; o.pack {
-			list.Packs = append(list.Packs, o.hash)
+		if o := s.objects[i]; o.Pack {
+			list.Packs = append(list.Packs, o.Hash)
 		} else {
-			list.Maps = append(list.Maps, o.hash)
+			list.Maps = append(list.Maps, o.Hash)
 		}
 	})
 	for i := range s.segments {

@@ -135,6 +135,9 @@ type shipped struct {
 // find learns how far the log of m's timeline is in the store: from the state, if that is right, and what was added since. It follows the log by jumps, so a
 // log file that was sent in thousands of tails costs a few requests.
 func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
+	if err := s.at("find"); err != nil {
+		return err
+	}
 	s.timeline, s.first = m.Timeline, m.NeededFrom.File
 	from := s.first
 	var note shipped
@@ -213,7 +216,7 @@ func (s *shipper) broken(format string, args ...any) error {
 // continues proves that the local log goes on where the stored one ends: the bytes up to there have the hash that was stored with the
 // last segment, and are all still there.
 func (s *shipper) continues(ctx context.Context) error {
-	if err := errors.Join(s.branched(), s.wasMixed()); err != nil {
+	if err := errors.Join(s.branched(), s.wasMixed(), s.catchUp(ctx)); err != nil {
 		return err
 	}
 	s.reading.RLock()
@@ -247,6 +250,17 @@ func (s *shipper) continues(ctx context.Context) error {
 		return s.linkBroken(oldest, prev)
 	}
 	return nil
+}
+
+// catchUp takes in log files that were begun since the log was opened, if one of them is stored already: another run ships the same environment, and looked later.
+func (s *shipper) catchUp(ctx context.Context) error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	files := s.log.Files()
+	if s.last == nil || files[len(files)-1] >= s.last.File {
+		return nil
+	}
+	return logLost(s.log.Refresh(ctx))
 }
 
 func (s *shipper) linkBroken(oldest, prev uint32) error {

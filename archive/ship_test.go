@@ -189,6 +189,31 @@ func TestBrokenChains(t *testing.T) {
 	})
 }
 
+// TestShipsBesideAnother: another run sends a log file that was begun after this one opened the log. That breaks no chain.
+func TestShipsBesideAnother(t *testing.T) {
+	env, b := bank(t)
+	full := b.backup(archive.BackupOptions{})
+	hold := envtest.StartHold(t, env)
+	overtake := func(name string) error {
+		if name != "find" {
+			return nil
+		}
+		for n, file := 0, hold.LogEnd().File; hold.LogEnd().File == file; n++ {
+			hold.Put("", "bank-accounts-0.db", 1000+n, 20)
+		}
+		hold.FlushLog()
+		_, err := b.ship()
+		return err
+	}
+	if _, err := archive.Ship(t.Context(), b.repo, b.env(), archive.ShipOptions{Env: "test", StateDir: b.state, Step: overtake}); err != nil {
+		t.Error(err)
+	}
+	if m := b.backup(archive.BackupOptions{Step: overtake}).Manifest; m.Timeline != full.Manifest.Timeline {
+		t.Errorf("the backup began a new timeline: %s", m.NewTimeline)
+	}
+	reaches(t, b, full.Manifest, b.logEnd())
+}
+
 // TestPasswordNotGivenAnyMore: without the password the last checkpoint can't be read, and recovery needs the log from an earlier file on than the timeline
 // has it.
 func TestPasswordNotGivenAnyMore(t *testing.T) {

@@ -17,10 +17,22 @@ import (
 )
 
 // state is the local cache of one environment's backups: DIR/<repository id>/<env>/.
-type state struct{ dir string }
+type state struct {
+	dir    string
+	frozen bool // read only: writing and forgetting do nothing
+}
+
+// frozenState is the state as it is, if there is any.
+func frozenState(dir string, repo *repository.Repository, env string) *state {
+	return &state{dir: stateDir(dir, repo, env), frozen: true}
+}
+
+func stateDir(dir string, repo *repository.Repository, env string) string {
+	return filepath.Join(dir, repo.Info.ID.String(), env)
+}
 
 func openState(dir string, repo *repository.Repository, env string) (*state, error) {
-	s := &state{dir: filepath.Join(dir, repo.Info.ID.String(), env)}
+	s := &state{dir: stateDir(dir, repo, env)}
 	if err := os.MkdirAll(filepath.Join(s.dir, "maps"), 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
@@ -63,6 +75,9 @@ func (s *state) spool() (*os.File, error) {
 
 // write replaces a file of the state as one step, so that a reader and a crash see the old or the new one.
 func (s *state) write(name string, data []byte) error {
+	if s.frozen {
+		return nil
+	}
 	if err := renameio.WriteFile(s.path(name), data, 0o600, renameio.WithTempDir(s.dir)); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
@@ -85,6 +100,9 @@ func (s *state) save(name string, v any) error {
 
 // forget removes a file of the state.
 func (s *state) forget(name string) error {
+	if s.frozen {
+		return nil
+	}
 	if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("state directory: %w", err)
 	}

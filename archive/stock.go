@@ -28,7 +28,7 @@ type stock struct {
 	holds    map[manifest.BackupID]bool
 	segments []manifest.StoredSegment
 	objects  []object // packs and maps
-	number   map[objectName]int
+	number   map[manifest.ObjectName]int
 }
 
 type storedList struct {
@@ -37,21 +37,8 @@ type storedList struct {
 	stored time.Time
 }
 
-// objectName is the name of a pack or a map.
-type objectName struct {
-	hash manifest.Hash
-	pack bool
-}
-
-func (n objectName) key(env string) string {
-	if n.pack {
-		return manifest.PackKey(env, n.hash)
-	}
-	return manifest.MapKey(env, n.hash)
-}
-
 type object struct {
-	objectName
+	manifest.ObjectName
 	size   int64
 	stored int64 // Unix seconds
 }
@@ -90,7 +77,7 @@ func (s *stock) newSet() set { return make(set, len(s.objects)/64+1) }
 
 // takeStock lists an environment, in one pass.
 func takeStock(ctx context.Context, repo *repository.Repository, env string) (*stock, error) {
-	s := &stock{repo: repo, env: env, holds: map[manifest.BackupID]bool{}, number: map[objectName]int{}}
+	s := &stock{repo: repo, env: env, holds: map[manifest.BackupID]bool{}, number: map[manifest.ObjectName]int{}}
 	date, err := repo.Bucket.List(ctx, env+"/", "", func(i remote.Info) error {
 		s.note(i)
 		return nil
@@ -127,19 +114,11 @@ func (s *stock) note(i remote.Info) {
 		if n, err := manifest.ParseSegmentKey(s.env, i.Key); err == nil && n.Key(s.env) == i.Key {
 			s.segments = append(s.segments, manifest.StoredSegment{SegmentName: n, Size: i.Size, Stored: i.Modified.Unix()})
 		}
-	case "maps":
-		h, err := manifest.ParseMapKey(s.env, i.Key)
-		s.addObject(objectName{h, false}, i, err)
-	case "packs":
-		h, err := manifest.ParsePackKey(s.env, i.Key)
-		s.addObject(objectName{h, true}, i, err)
-	}
-}
-
-func (s *stock) addObject(n objectName, i remote.Info, err error) {
-	if err == nil && n.key(s.env) == i.Key {
-		s.number[n] = len(s.objects)
-		s.objects = append(s.objects, object{n, i.Size, i.Modified.Unix()})
+	case "maps", "packs":
+		if n, err := manifest.ParseObjectKey(s.env, i.Key); err == nil {
+			s.number[n] = len(s.objects)
+			s.objects = append(s.objects, object{n, i.Size, i.Modified.Unix()})
+		}
 	}
 }
 
@@ -222,14 +201,14 @@ const manifestReaders = 8
 // digest looks up what a manifest names.
 func (s *stock) digest(m *manifest.Manifest, chain *manifest.Chain) *full {
 	f := &full{Full: manifest.FactsOf(m), needs: s.newSet()}
-	eachObject(m, func(n objectName, size int64) {
+	m.EachObject(func(n manifest.ObjectName, size int64) {
 		i, ok := s.number[n]
 		switch {
 		case !ok:
-			f.problem = fmt.Errorf("%s is missing", n.key(s.env))
+			f.problem = fmt.Errorf("%s is missing", n.Key(s.env))
 			return
 		case s.objects[i].size != size:
-			f.problem = fmt.Errorf("%s has %d bytes instead of %d", n.key(s.env), s.objects[i].size, size)
+			f.problem = fmt.Errorf("%s has %d bytes instead of %d", n.Key(s.env), s.objects[i].size, size)
 		}
 		f.needs.add(i)
 	})
@@ -243,19 +222,10 @@ func (s *stock) digest(m *manifest.Manifest, chain *manifest.Chain) *full {
 	return f
 }
 
-func eachObject(m *manifest.Manifest, fn func(n objectName, size int64)) {
-	for i := range m.Packs {
-		fn(objectName{m.Packs[i].Name, true}, m.Packs[i].Size)
-	}
-	for i := range m.Files {
-		fn(objectName{m.Files[i].Map, false}, m.Files[i].MapSize)
-	}
-}
-
 // copied reports whether something that a void manifest names was stored long after the look that found it there. Then the whole repository was
 // copied, which gave everything a new age, and no age can be believed.
 func (s *stock) copied(m *manifest.Manifest) (yes bool) {
-	eachObject(m, func(n objectName, _ int64) {
+	m.EachObject(func(n manifest.ObjectName, _ int64) {
 		if i, ok := s.number[n]; ok && time.Unix(s.objects[i].stored, 0).Sub(m.Look) > s.grace()/2 {
 			yes = true
 		}

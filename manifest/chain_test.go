@@ -93,10 +93,15 @@ func TestKeys(t *testing.T) {
 	if _, err := ParseBackupID("20261320T053012Z-4f3a"); err == nil {
 		t.Error("month 13 is taken")
 	}
-	if _, err := ParsePackKey("mail", PackKey("mail", Hash{0xab})); err != nil {
-		t.Error(err)
+	for _, n := range []ObjectName{{Hash{0xab}, true}, {Hash{0xab}, false}} {
+		if got, err := ParseObjectKey("mail", n.Key("mail")); err != nil || got != n {
+			t.Errorf("%+v becomes %+v: %v", n, got, err)
+		}
 	}
-	if _, err := ParsePackKey("mail", "mail/packs/00/"+Hash{0xab}.String()); err == nil {
-		t.Error("a pack below other digits is taken")
+	hash := Hash{0xab}.String()
+	for _, bad := range []string{"mail/packs/00/" + hash, "mail/packs/" + hash, "mail/maps/ab/" + hash, "mail/maps/" + strings.ToUpper(hash), "other/maps/" + hash, "mail/logs/" + hash, hash} {
+		if n, err := ParseObjectKey("mail", bad); err == nil {
+			t.Errorf("%s: %+v", bad, n)
+		}
 	}
 }

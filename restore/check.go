@@ -248,6 +248,9 @@ func (r *restorer) verifyAll(ctx context.Context, e engine.Engine, list []homeFi
 	var bad VerifyError
 	for _, f := range list {
 		err := e.Verify(ctx, r.t.path(scratchName), r.t.path(f.path))
+		if r.opt.drill != nil {
+			r.opt.drill.verified(&f, r.t.shown(f.path), err)
+		}
 		switch reason := excused[f.path]; {
 		case err == nil:
 			r.result.Verified++

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bdbvault/localenv/bdb"
+	"bdbvault/localenv/engine"
 	"bdbvault/manifest"
 )
 
@@ -269,3 +270,43 @@ type RecoveryError struct {
 
 func (e *RecoveryError) Error() string { return fmt.Sprintf("recovery up to LSN %s: %v", e.End, e.Err) }
 func (e *RecoveryError) Unwrap() error { return e.Err }
+
+// IncompleteError says that a restore of the newest state went well, but not to where it should have come: something that is stored can't be used any more.
+type IncompleteError struct {
+	Unusable []*UnusableError // newer backups that were passed over
+	Gap      *Gap             // in the log behind the backup that was restored
+}
+
+func (e *IncompleteError) Error() string {
+	var parts []string
+	for _, u := range e.Unusable {
+		parts = append(parts, u.Error())
+	}
+	if e.Gap != nil {
+		parts = append(parts, fmt.Sprintf("the log from LSN %s to %s of timeline %s is missing, and there is more behind it", e.Gap.After, e.Gap.Before, e.Gap.Timeline))
+	}
+	return "what could be restored came back whole, but: " + strings.Join(parts, "; ")
+}
+
+// Unwrap gives what was wrong with each backup; a gap is a *manifest.GapError.
+func (e *IncompleteError) Unwrap() (errs []error) {
+	for _, u := range e.Unusable {
+		errs = append(errs, u)
+	}
+	if e.Gap != nil {
+		errs = append(errs, &manifest.GapError{Timeline: e.Gap.Timeline, Have: e.Gap.After, Want: e.Gap.Before})
+	}
+	return errs
+}
+
+// IsDamage reports whether an error tells of damage to what is stored, or of a restored home that is not what it must be.
+func IsDamage(err error) bool {
+	var (
+		damage  *DamageError
+		missing *MissingError
+		verify  *VerifyError
+		name    *NameError
+	)
+	return errors.Is(err, manifest.ErrDamaged) || errors.Is(err, engine.ErrDamaged) ||
+		errors.As(err, &damage) || errors.As(err, &missing) || errors.As(err, &verify) || errors.As(err, &name)
+}

@@ -76,9 +76,12 @@ type Plan struct {
 	Gaps         []Gap              `json:"gaps,omitempty"`  // in the log of that timeline from the backup on; see FindGaps
 	GapsTo       bdb.LSN            `json:"gapsTo,omitzero"` // as far as they were looked for
 	Notes        []string           `json:"notes,omitempty"`
+	PassedOver   []*UnusableError   `json:"-"` // newer backups that can't be used
 	Target       Target             `json:"-"`
 	Manifest     *manifest.Manifest `json:"-"`
 	Cover        manifest.Cover     `json:"-"`
+
+	behind *manifest.SegmentName // log of which a piece before it is missing
 }
 
 // MakePlan picks the backup and the log segments for a target. An empty env is the only environment in the repository. With no
@@ -133,7 +136,7 @@ type planner struct {
 	env    string
 	target Target
 	notes  []string
-	last   error // of the backup that was passed over last
+	passed []*UnusableError // the backups that were passed over
 }
 
 func (p *planner) asked(ctx context.Context, backups []repository.Stored, i int) (*Plan, error) {
@@ -202,8 +205,8 @@ func (p *planner) newest(ctx context.Context, backups []repository.Stored) (*Pla
 			return nil, p.unusable(backups[i].ID, err)
 		}
 	}
-	if p.last != nil {
-		return nil, p.last
+	if n := len(p.passed); n > 0 {
+		return nil, p.passed[n-1]
 	}
 	return nil, p.unreachable(ctx, &UnreachableError{})
 }
@@ -273,8 +276,11 @@ func (p *planner) passedOver(id manifest.BackupID, err error) bool {
 	if !passOver(err) {
 		return false
 	}
-	p.last = &UnusableError{Backup: id, Err: err}
-	p.notes = append(p.notes, fmt.Sprintf("passed over %v", p.last))
+	u := &UnusableError{Backup: id, Err: err}
+	if !slices.ContainsFunc(p.passed, func(o *UnusableError) bool { return o.Backup == id }) {
+		p.notes = append(p.notes, fmt.Sprintf("passed over %v", u))
+	}
+	p.passed = append(p.passed, u)
 	return true
 }
 
@@ -375,7 +381,7 @@ func (p *planner) finish(ctx context.Context, c *cutter, x *cut) (*Plan, error) 
 	plan := &Plan{
 		Environment: p.env, Backup: m.ID, Timeline: m.Timeline, Started: m.Started, ConsistentAt: m.ConsistentAt,
 		End: x.end, EndTime: x.time, EndCommit: x.commit, Files: len(m.Files), Bytes: m.Bytes(), Segments: len(cover.Segments),
-		Encrypted: m.Encrypted, Notes: slices.Concat(p.notes, x.notes), Target: p.target, Manifest: m, Cover: cover,
+		Encrypted: m.Encrypted, Notes: slices.Concat(p.notes, x.notes), PassedOver: p.passed, Target: p.target, Manifest: m, Cover: cover,
 	}
 	if (p.target == Target{Backup: p.target.Backup, Key: p.target.Key}) && c.piece.Next != nil {
 		if err := plan.noteGap(ctx, p.repo, *c.piece.Next); err != nil {
@@ -405,6 +411,7 @@ func (p *Plan) noteGap(ctx context.Context, repo *repository.Repository, next ma
 	p.Gaps = []Gap{{Timeline: p.Timeline, After: p.End, Before: bdb.LSN{File: next.File, Offset: next.Start}}}
 	last, err := repo.NewestLog(ctx, p.Environment, p.Timeline, next)
 	if err == nil && p.End.Before(last) {
+		p.behind = &next
 		p.Notes = append(p.Notes, fmt.Sprintf("log is stored up to LSN %s, but a piece behind %s is missing, so the restore ends at %s", last, p.End, p.End))
 	}
 	return err

@@ -153,7 +153,7 @@ func (r *restorer) runEngine(ctx context.Context, home string) error {
 func (r *restorer) engineOptions() engine.Options {
 	opt := r.opt.Engine
 	if r.t != nil {
-		opt.Inherit = []*os.File{r.t.lock}
+		opt.Inherit = append(slices.Clip(opt.Inherit), r.t.lock)
 		for _, a := range r.t.away {
 			opt.Inherit = append(opt.Inherit, a.lock)
 		}

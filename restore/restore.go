@@ -27,6 +27,8 @@ type Options struct {
 
 	// Step is called at every stage by its name (Stages), one call at a time. An error ends the restore.
 	Step func(stage string) error
+
+	drill *rehearsal // nil: it is no drill
 }
 
 // Values of Options.Verify: whether the engine verifies every database after recovery. Automatic verification is left out above
@@ -138,6 +140,7 @@ func Restore(ctx context.Context, repo *repository.Repository, plan *Plan, opt O
 	if err != nil {
 		return nil, err
 	}
+	r.phase(drillPrepare)
 	if err := r.checkPassword(ctx); err != nil {
 		return nil, err
 	}
@@ -151,6 +154,7 @@ func Restore(ctx context.Context, repo *repository.Repository, plan *Plan, opt O
 		return nil, err
 	}
 	defer r.t.close()
+	r.t.rehearsed = opt.drill != nil
 	if err := r.claimAway(r.t); err != nil {
 		return nil, err
 	}
@@ -190,6 +194,9 @@ func newRestorer(repo *repository.Repository, plan *Plan, opt Options) (*restore
 		return nil, err
 	}
 	m := plan.Manifest
+	if opt.drill != nil {
+		opt.Maps = append(slices.Clip(opt.Maps), inside(m, opt.Maps)...)
+	}
 	maps, err := newMappings(opt.Maps, at)
 	if err != nil {
 		return nil, err
@@ -246,7 +253,17 @@ func (r *restorer) checkEngine(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the engine that is to recover: %w", err)
 	}
+	if r.opt.drill != nil {
+		r.opt.drill.record.Engine = client.Version()
+	}
 	return client.Close()
+}
+
+// phase tells a drill what is about to begin.
+func (r *restorer) phase(name string) {
+	if r.opt.drill != nil {
+		r.opt.drill.phase(name)
+	}
 }
 
 func (r *restorer) run(ctx context.Context) error {
@@ -257,21 +274,24 @@ func (r *restorer) run(ctx context.Context) error {
 		return err
 	}
 	stages := []struct {
+		name string
 		took *time.Duration
 		do   func(context.Context) error
 	}{
-		{&r.result.DataTime, r.data},
-		{&r.result.LogTime, r.log},
-		{&r.result.RecoverTime, r.recover},
-		{&r.result.VerifyTime, r.check},
+		{drillData, &r.result.DataTime, r.data},
+		{drillLog, &r.result.LogTime, r.log},
+		{drillRecover, &r.result.RecoverTime, r.recover},
+		{drillVerify, &r.result.VerifyTime, r.check},
 	}
 	for _, s := range stages {
+		r.phase(s.name)
 		began := time.Now()
 		if err := s.do(ctx); err != nil {
 			return err
 		}
 		*s.took = time.Since(began)
 	}
+	r.phase(drillSettle)
 	return r.finish(ctx)
 }
 
@@ -349,7 +369,7 @@ func (r *restorer) log(ctx context.Context) error {
 		r.result.EndTime = r.story.last
 	}
 	r.result.Commits = r.story.commits
-	if err := r.lay.maps.unused(); err != nil {
+	if err := r.lay.maps.unused(); err != nil && r.opt.drill == nil {
 		return err
 	}
 	return r.step(ctx, stepLog)

@@ -71,6 +71,8 @@ type target struct {
 	standby bool      // a standby builds its own home: its state stays
 	removed int       // files that did not belong here
 	hidden  int       // processes that may have something open here, and could not be looked into
+
+	rehearsed bool // by a drill, whose files stay its own: it may run without the right to give files away
 }
 
 // openTarget claims dir for the restore that want describes. A directory that is not empty and has no marker of the same restore is taken if adopt

@@ -129,8 +129,8 @@ type verifier struct {
 
 	mu     sync.Mutex
 	bad    map[string]*DamagedObject
-	whole  map[string]bool     // marked by an earlier run, and nothing is wrong with them now
-	doomed map[objectName]bool // a prune will delete them
+	whole  map[string]bool              // marked by an earlier run, and nothing is wrong with them now
+	doomed map[manifest.ObjectName]bool // a prune will delete them
 	links  map[logPlace]logLink
 	scans  map[manifest.Hash]*scanned
 	chains map[manifest.Timeline]*manifest.Chain
@@ -149,7 +149,7 @@ func Verify(ctx context.Context, repo *repository.Repository, opt VerifyOptions)
 		opt.Progress = silent{}
 	}
 	v := &verifier{repo: repo, opt: opt, progress: opt.Progress, bad: map[string]*DamagedObject{}, whole: map[string]bool{},
-		doomed: map[objectName]bool{}, links: map[logPlace]logLink{}, scans: map[manifest.Hash]*scanned{}}
+		doomed: map[manifest.ObjectName]bool{}, links: map[logPlace]logLink{}, scans: map[manifest.Hash]*scanned{}}
 	v.res = VerifyResult{Environment: opt.Env, Share: opt.ReadData, Backups: []VerifiedBackup{}, Damage: []DamagedObject{}, Gaps: []Gap{}, Ranges: []Range{}}
 	var err error
 	if v.store, err = takeInventory(ctx, repo, opt.Env); err != nil {

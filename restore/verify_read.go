@@ -163,7 +163,7 @@ func (v *verifier) units(t turn) (list []unit, bytes int64) {
 		list = append(list, unit{segments: segments})
 	}
 	for i, n := range v.store.objects {
-		if v.store.sizes[i] >= 0 && t.has(binary.BigEndian.Uint32(n.hash[:])) {
+		if v.store.sizes[i] >= 0 && t.has(binary.BigEndian.Uint32(n.Hash[:])) {
 			list = append(list, unit{object: i})
 			bytes += v.store.sizes[i]
 			v.res.ReadObjects++
@@ -175,7 +175,7 @@ func (v *verifier) units(t turn) (list []unit, bytes int64) {
 func (v *verifier) readUnit(ctx context.Context, u unit, buf []byte) error {
 	if len(u.segments) == 0 {
 		n := v.store.objects[u.object]
-		return v.twice(ctx, n.key(v.opt.Env), n.kind(), v.store.sizes[u.object], func() error { return v.hash(ctx, n, buf) })
+		return v.twice(ctx, n.Key(v.opt.Env), kind(n), v.store.sizes[u.object], func() error { return v.hash(ctx, n, buf) })
 	}
 	r := &logReader{v: v, ends: map[uint32]*logEnd{0: {bytes: blake3.New()}}}
 	for i := range u.segments {
@@ -220,8 +220,8 @@ func (v *verifier) twice(ctx context.Context, key, kind string, size int64, read
 }
 
 // hash holds the bytes of a pack or a map against its name.
-func (v *verifier) hash(ctx context.Context, n objectName, buf []byte) error {
-	key := n.key(v.opt.Env)
+func (v *verifier) hash(ctx context.Context, n manifest.ObjectName, buf []byte) error {
+	key := n.Key(v.opt.Env)
 	rc, err := v.repo.Bucket.Open(ctx, key, 0, -1)
 	if err != nil {
 		return err
@@ -231,7 +231,7 @@ func (v *verifier) hash(ctx context.Context, n objectName, buf []byte) error {
 	if err = errors.Join(err, rc.Close()); err != nil {
 		return err
 	}
-	if manifest.Hash(sum.Sum(nil)) != n.hash {
+	if manifest.Hash(sum.Sum(nil)) != n.Hash {
 		return fmt.Errorf("object %s: its bytes do not have its name: %w", key, manifest.ErrDamaged)
 	}
 	return nil

@@ -23,39 +23,17 @@ const (
 	maxCondemned = 1 << 30
 )
 
-// objectName is the name of a pack or a map.
-type objectName struct {
-	hash manifest.Hash
-	pack bool
-}
-
-func (n objectName) key(env string) string {
-	if n.pack {
-		return manifest.PackKey(env, n.hash)
-	}
-	return manifest.MapKey(env, n.hash)
-}
-
-func (n objectName) kind() string {
-	if n.pack {
+func kind(n manifest.ObjectName) string {
+	if n.Pack {
 		return KindPack
 	}
 	return KindMap
 }
 
-// parseName takes the name out of the key of a pack or a map.
-func parseName(env, key string) (objectName, bool) {
-	if h, err := manifest.ParsePackKey(env, key); err == nil {
-		return objectName{h, true}, true
-	}
-	h, err := manifest.ParseMapKey(env, key)
-	return objectName{h, false}, err == nil
-}
-
 // kindOf is the kind of an object that can be marked.
 func kindOf(env, key string) string {
-	if n, ok := parseName(env, key); ok {
-		return n.kind()
+	if n, err := manifest.ParseObjectKey(env, key); err == nil {
+		return kind(n)
 	}
 	return KindSegment
 }
@@ -101,15 +79,15 @@ type inventory struct {
 	marks    []string // keys of objects that were found damaged
 	segments []manifest.StoredSegment
 	names    map[manifest.SegmentName]bool
-	objects  []objectName
+	objects  []manifest.ObjectName
 	sizes    []int64 // of the objects; -1: it is not there
-	number   map[objectName]int
+	number   map[manifest.ObjectName]int
 	count    int
 	bytes    int64
 }
 
 func takeInventory(ctx context.Context, repo *repository.Repository, env string) (*inventory, error) {
-	s := &inventory{env: env, number: map[objectName]int{}, names: map[manifest.SegmentName]bool{}}
+	s := &inventory{env: env, number: map[manifest.ObjectName]int{}, names: map[manifest.SegmentName]bool{}}
 	date, err := repo.Bucket.List(ctx, env+"/", "", func(i remote.Info) error {
 		s.note(i)
 		return nil
@@ -146,13 +124,13 @@ func (s *inventory) note(i remote.Info) {
 			s.names[n] = true
 		}
 	case "maps", "packs":
-		if n, ok := parseName(s.env, i.Key); ok && n.key(s.env) == i.Key {
+		if n, err := manifest.ParseObjectKey(s.env, i.Key); err == nil {
 			s.add(n, i.Size)
 		}
 	}
 }
 
-func (s *inventory) add(n objectName, size int64) int {
+func (s *inventory) add(n manifest.ObjectName, size int64) int {
 	i := len(s.objects)
 	s.number[n] = i
 	s.objects, s.sizes = append(s.objects, n), append(s.sizes, size)
@@ -161,8 +139,8 @@ func (s *inventory) add(n objectName, size int64) int {
 
 // find is the number of a pack or a map.
 func (s *inventory) find(key string) (i int, ok bool) {
-	n, ok := parseName(s.env, key)
-	if ok {
+	n, err := manifest.ParseObjectKey(s.env, key)
+	if err == nil {
 		i, ok = s.number[n]
 	}
 	return i, ok
@@ -237,16 +215,11 @@ func (v *verifier) digest(c *checked, m *manifest.Manifest) {
 	}
 	c.facts, c.parent = manifest.FactsOf(m), m.Parent
 	c.Timeline, c.ConsistentAt, c.ConsistentTime = m.Timeline, m.ConsistentAt, m.ConsistentTime
-	for i := range m.Packs {
-		v.need(c, objectName{m.Packs[i].Name, true}, m.Packs[i].Size)
-	}
-	for i := range m.Files {
-		v.need(c, objectName{m.Files[i].Map, false}, m.Files[i].MapSize)
-	}
+	m.EachObject(func(n manifest.ObjectName, size int64) { v.need(c, n, size) })
 }
 
 // need looks for an object that a manifest names.
-func (v *verifier) need(c *checked, n objectName, size int64) {
+func (v *verifier) need(c *checked, n manifest.ObjectName, size int64) {
 	i, ok := v.store.number[n]
 	if !ok {
 		if c.State == StateVoid {
@@ -258,9 +231,9 @@ func (v *verifier) need(c *checked, n objectName, size int64) {
 	switch have := v.store.sizes[i]; {
 	case c.State == StateVoid, have == size:
 	case have < 0:
-		v.failLocked(n.key(v.opt.Env), n.kind(), remote.ErrNotFound)
+		v.failLocked(n.Key(v.opt.Env), kind(n), remote.ErrNotFound)
 	default:
-		v.failLocked(n.key(v.opt.Env), n.kind(), fmt.Errorf("%d bytes instead of %d: %w", have, size, manifest.ErrDamaged))
+		v.failLocked(n.Key(v.opt.Env), kind(n), fmt.Errorf("%d bytes instead of %d: %w", have, size, manifest.ErrDamaged))
 	}
 }
 
@@ -303,12 +276,7 @@ func (v *verifier) condemned(ctx context.Context, l repository.Stored) error {
 func (v *verifier) doom(c *manifest.Condemned) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, h := range c.Packs {
-		v.doomed[objectName{h, true}] = true
-	}
-	for _, h := range c.Maps {
-		v.doomed[objectName{h, false}] = true
-	}
+	c.EachObject(func(n manifest.ObjectName) { v.doomed[n] = true })
 }
 
 // holds looks whether what is held is there.

@@ -74,6 +74,9 @@ func judge(ctx context.Context, err error) verdict {
 		v.code = exitInterrupted
 	case is[usageError](err), is[*restore.MapError](err):
 		v.code = exitUsage
+	case is[*unwellError](err):
+		e, _ := errors.AsType[*unwellError](err)
+		v.code = e.code
 	case isDamage(err):
 		v.code = exitDamage
 	case is[*archive.ChainError](err), errors.Is(err, archive.ErrNoBackup), is[*manifest.GapError](err):

@@ -163,6 +163,8 @@ func (p *program) commands() []*cli.Command {
 			Flags: join(pruneFlags(), repositoryFlags(), outputFlags())},
 		{Name: "verify", Usage: "look whether all that was stored is there and whole", Action: p.deed(reading(verify)),
 			Flags: join(verifyFlags(), []cli.Flag{asOfFlag()}, repositoryFlags(), outputFlags())},
+		{Name: "doctor", Usage: "look whether an environment can be backed up well, and try a store out", Action: p.answer(doctorCommand),
+			Flags: join(doctorFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
 		{Name: "hold", Usage: "keep one backup from every prune", ArgsUsage: "ID", Action: p.deed(hold, "ID"),
 			Flags: join(holdFlags(), repositoryFlags(), outputFlags())},
 		{Name: "release", Usage: "end a hold", ArgsUsage: "ID", Action: p.deed(release, "ID"),

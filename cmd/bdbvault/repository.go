@@ -90,10 +90,7 @@ func (c *call) driver(ctx context.Context, loc location) (remote.Driver, error) 
 	if loc.dir != "" {
 		return file.New(loc.dir)
 	}
-	cfg := awsconf.Config{
-		Bucket: loc.bucket, Region: c.String(flagRegion), Endpoint: c.String(flagEndpoint), PathStyle: c.Bool(flagPathStyle),
-		CAFile: c.String(flagCAFile), Profile: c.String(flagProfile),
-	}
+	cfg := c.storeConfig(loc)
 	switch client := c.String(flagS3Client); client {
 	case "aws":
 		return s3.New(ctx, cfg)
@@ -103,6 +100,14 @@ func (c *call) driver(ctx context.Context, loc location) (remote.Driver, error) 
 		return defaultDriver(ctx, cfg)
 	default:
 		return nil, usagef("--%s %q: want aws or minio", flagS3Client, client)
+	}
+}
+
+// storeConfig is what the flags say about the bucket at loc.
+func (c *call) storeConfig(loc location) awsconf.Config {
+	return awsconf.Config{
+		Bucket: loc.bucket, Region: c.String(flagRegion), Endpoint: c.String(flagEndpoint), PathStyle: c.Bool(flagPathStyle),
+		CAFile: c.String(flagCAFile), Profile: c.String(flagProfile),
 	}
 }
 

@@ -257,3 +257,15 @@ func CheckRange(got string, offset, length int64) error {
 	}
 	return nil
 }
+
+// MayRead tells from the answer to a read of a bucket's setting whether these keys may read it: that there is none is an answer too.
+func MayRead(err error) (bool, error) {
+	e, ok := errors.AsType[*ServerError](err)
+	switch {
+	case err == nil, ok && e.Status == http.StatusNotFound:
+		return true, nil
+	case ok && (e.Status == http.StatusForbidden || e.Status == http.StatusMethodNotAllowed || e.Status == http.StatusNotImplemented):
+		return false, nil
+	}
+	return false, err
+}

@@ -207,6 +207,7 @@ type logWalk struct {
 	sealed  bool   // that is the file's end
 	best    *Segment
 	skipped []span // of segments of that file that were jumped over
+	again   bool   // its segments were listed a second time, because the log seems to end here
 
 	page  listing
 	at    int // in its segments
@@ -222,7 +223,7 @@ func (w *logWalk) begin(at bdb.LSN) {
 }
 
 func (w *logWalk) enter(file, offset uint32) {
-	w.file, w.end, w.sealed, w.best, w.skipped = file, offset, false, nil, nil
+	w.file, w.end, w.sealed, w.best, w.skipped, w.again = file, offset, false, nil, nil, false
 }
 
 // run follows one piece to its end.
@@ -243,6 +244,10 @@ func (w *logWalk) run() error {
 		case w.best != nil:
 			if last := w.take(); w.stop != nil && w.stop(last) {
 				return nil
+			}
+		case s != nil && !w.again:
+			if err := w.lookAgain(); err != nil {
+				return err
 			}
 		default:
 			if found, err := w.lookBack(s != nil); err != nil || !found {
@@ -270,8 +275,23 @@ func (w *logWalk) consider(s Segment) {
 func (w *logWalk) take() Segment {
 	s := *w.best
 	w.piece.add(s)
-	w.end, w.sealed, w.best = s.End, s.Sealed, nil
+	w.end, w.sealed, w.best, w.again = s.End, s.Sealed, nil, false
 	return s
+}
+
+// lookAgain begins anew with the segments from which the log could go on, because others lie behind a gap. What was listed may be older than what lies
+// behind: somebody ships on, and what closes the gap was stored under a name that the list had passed, such as the whole of a log file beside its tails.
+func (w *logWalk) lookAgain() (err error) {
+	at := bdb.LSN{File: w.file}
+	switch {
+	case w.sealed:
+		at.File++
+	case w.piece.Start.File == w.file:
+		at.Offset = w.piece.Start.Offset
+	}
+	w.again, w.skipped, w.at = true, nil, 0
+	w.page, err = w.list(manifest.SegmentName{Timeline: w.timeline, File: at.File, Start: at.Offset}.Key(w.env))
+	return err
 }
 
 // peek is the next segment in the list, nil at its end. At the end of an answer it jumps.

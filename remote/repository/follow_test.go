@@ -247,3 +247,48 @@ func TestFollowBackupReachesIt(t *testing.T) {
 		t.Errorf("up to %s: %v", piece.End(), err)
 	}
 }
+
+// shipping is a store into which somebody ships while it is listed: each answer shows what was stored in the meantime.
+type shipping struct {
+	names
+	list  []manifest.SegmentName // in the order in which it is shipped
+	shown int
+	pace  func() int
+}
+
+func (s *shipping) List(ctx context.Context, prefix, after string, fn func(remote.Info) error) (time.Time, error) {
+	var n names
+	for _, name := range s.list[:s.shown] {
+		n = append(n, name.Key("mail"))
+	}
+	slices.Sort(n)
+	s.shown = min(len(s.list), s.shown+s.pace())
+	return n.List(ctx, prefix, after, fn)
+}
+
+// TestFollowLogThatIsShipped: whoever follows the log while it is shipped finds all that was stored when he began, and no gap where there never was one.
+func TestFollowLogThatIsShipped(t *testing.T) {
+	for i := range 300 * torture() {
+		seed := uint64(i)
+		if s, err := strconv.ParseUint(os.Getenv("BDBVAULT_SEED"), 10, 64); err == nil {
+			seed = s
+		}
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		s := &shipping{pace: func() int { return rnd.IntN(60) }}
+		for file := range uint32(2 + rnd.IntN(4)) {
+			s.list = append(s.list, merged(file+1, 1+rnd.IntN(150), 1+rnd.IntN(5), true)...)
+		}
+		s.shown = 1 + rnd.IntN(len(s.list))
+		there := manifest.NewChain(line, s.list[:s.shown]).Follow(1, bdb.LSN{})
+		repo := &repository.Repository{Bucket: remote.New(s, remote.Options{RetryFor: -1})}
+		restore := repository.Lists(1+rnd.IntN(40), 1<<30)
+		piece, err := repo.FollowLog(t.Context(), "mail", line, 1, nil)
+		restore()
+		if err == nil {
+			err = unbroken(piece, 1, s.list)
+		}
+		if err != nil || piece.Next != nil || piece.End().Before(there.End) {
+			t.Fatalf("BDBVAULT_SEED=%d: reaches %s of %s, next is %v: %v", seed, piece.End(), there.End, piece.Next, err)
+		}
+	}
+}

@@ -185,7 +185,7 @@ type ongoing struct {
 // start starts a command. A test that does not wait for it kills it in the end.
 func (c *cli) start(args ...string) *ongoing {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := context.WithCancel(context.Background())
 	r := &ongoing{c: c, args: args, cancel: cancel, cmd: c.command(ctx, args...), seen: &watcher{changed: make(chan struct{})}}
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, io.MultiWriter(&r.err, r.seen)
 	if err := r.cmd.Start(); err != nil {
@@ -215,6 +215,7 @@ func (r *ongoing) says(words string) {
 // wait waits for its end.
 func (r *ongoing) wait() said {
 	r.c.t.Helper()
+	defer time.AfterFunc(limit, r.cancel).Stop()
 	err := r.cmd.Wait()
 	r.cancel()
 	return r.c.said(r.args, err, &r.out, &r.err)
