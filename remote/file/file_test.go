@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -225,6 +228,49 @@ func TestFullAndReadOnly(t *testing.T) {
 	}
 	if got, err := b.Get(t.Context(), "first", 1<<20); err != nil || len(got) != len(data) {
 		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// Folders and files whose names begin alike come in the order of the keys, whatever prefix a list has and wherever it begins.
+func TestListInOrder(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if n, err := strconv.ParseUint(os.Getenv("BDBVAULT_SEED"), 10, 64); err == nil {
+		seed = n
+	}
+	random := rand.New(rand.NewPCG(seed, 1))
+	word := func() string {
+		s := ""
+		for range 1 + random.IntN(3) {
+			s += string("a-/0"[random.IntN(4)])
+		}
+		return s
+	}
+	dir := t.TempDir()
+	var keys []string
+	for range 60 {
+		key := path.Join("x", word(), word()) // which makes of it a key
+		if err := os.MkdirAll(filepath.Join(dir, path.Dir(key)), 0o700); err != nil {
+			continue // there is a file where the folder would be
+		}
+		if os.WriteFile(filepath.Join(dir, key), nil, 0o600) == nil {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
+	b := open(t, dir)
+	for range 2000 {
+		prefix, after := "x/"+word(), "x/"+word()+word()
+		var got, want []string
+		for _, key := range keys {
+			if strings.HasPrefix(key, prefix) && key > after {
+				want = append(want, key)
+			}
+		}
+		_, err := b.List(t.Context(), prefix, after, func(i remote.Info) error { got = append(got, i.Key); return nil })
+		if err != nil || !slices.Equal(got, want) {
+			t.Fatalf("BDBVAULT_SEED=%d: prefix %q after %q: %q, want %q: %v", seed, prefix, after, got, want, err)
+		}
 	}
 }
 

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"iter"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"bdbvault/remote"
 )
@@ -24,30 +26,33 @@ type walk struct {
 	seen          *lastFolder
 }
 
-// entry is a file or, with a name that ends in "/", a folder. Sorted by that name entries come in the order of the keys they
-// hold: "a-b" before "a/b", although the folder "a" sorts before the file "a-b".
-type entry struct {
-	name string
-	fs.DirEntry
-}
-
 // dir lists a folder; at is "" or its key with "/" at the end.
-func (w *walk) dir(at string) error {
+func (w *walk) dir(at string) (err error) {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	all, err := w.folder(at)
+	f, err := w.root.Open(path.Join(".", at))
+	if errors.Is(err, fs.ErrNotExist) && at != "" {
+		return nil // deleted meanwhile
+	}
 	if err != nil {
 		return err
 	}
-	for e := range inOrder(all) {
-		switch key := at + e.name; {
+	defer f.Close() // opened for reading
+	all, err := w.names(f, at)
+	if err != nil {
+		return err
+	}
+	h := w.wanted(at, all)
+	for heap.Init(&h); len(h) > 0; {
+		e := heap.Pop(&h).(string)
+		switch key := at + e; {
 		case key > w.prefix && !strings.HasPrefix(key, w.prefix):
 			return nil // and so are all behind
-		case e.IsDir() && w.mayHold(key):
+		case !strings.HasSuffix(e, "/"):
+			err = w.entry(f, at, e, &h)
+		case w.mayHold(key):
 			err = w.dir(key)
-		case !e.IsDir() && w.wants(key):
-			err = w.file(key, e)
 		}
 		if err != nil {
 			return err
@@ -56,31 +61,50 @@ func (w *walk) dir(at string) error {
 	return nil
 }
 
-// before reports whether all that an entry of the folder holds lies before the place where the list begins.
-func (w *walk) before(at string, e entry) bool {
-	key := at + e.name
-	return key <= w.after && !(e.IsDir() && strings.HasPrefix(w.after, key))
-}
-
-// inOrder gives entries by name, and takes the slice for that. Often only the first ones of very many are wanted, so they
-// are not sorted but kept in a heap.
-func inOrder(all []entry) iter.Seq[entry] {
-	return func(yield func(entry) bool) {
-		h := byName(all)
-		for heap.Init(&h); len(h) > 0; {
-			if !yield(heap.Pop(&h).(entry)) {
-				return
-			}
+// entry looks what has a name, and passes it on if it is a file. A folder comes again with "/" behind its name: sorted by that, folders come
+// in the order of the keys they hold, "a-b" before "a/b", although the folder "a" sorts before the file "a-b".
+func (w *walk) entry(f *os.File, at, name string, h *byName) error {
+	var s unix.Stat_t
+	err := unix.Fstatat(int(f.Fd()), name, &s, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // deleted meanwhile
+	}
+	if err != nil {
+		return &fs.PathError{Op: "stat", Path: at + name, Err: err}
+	}
+	switch s.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		heap.Push(h, name+"/")
+	case unix.S_IFREG:
+		if w.wants(at + name) {
+			return w.fn(remote.Info{Key: at + name, Size: s.Size, Modified: time.Unix(s.Mtim.Unix())})
 		}
 	}
+	return nil
 }
 
-type byName []entry
+// wanted are the names in a folder that are not before the place where the list begins, and hold nothing behind it either, should they be folders'. Often only the
+// first few of very many are read then, so they are not sorted but kept in a heap.
+func (w *walk) wanted(at string, all []string) (h byName) {
+	rest, _ := strings.CutPrefix(w.after, at)
+	if rest == w.after && at != "" {
+		return slices.Clone(all) // the list begins before this folder
+	}
+	for _, name := range all {
+		next, same := strings.CutPrefix(rest, name)
+		if name > rest || same && (next == "" || next[0] <= '/') {
+			h = append(h, name)
+		}
+	}
+	return h
+}
+
+type byName []string
 
 func (h byName) Len() int           { return len(h) }
-func (h byName) Less(i, j int) bool { return h[i].name < h[j].name }
+func (h byName) Less(i, j int) bool { return h[i] < h[j] }
 func (h byName) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *byName) Push(e any)        { *h = append(*h, e.(entry)) }
+func (h *byName) Push(e any)        { *h = append(*h, e.(string)) }
 
 func (h *byName) Pop() any {
 	last := len(*h) - 1
@@ -95,66 +119,26 @@ func (w *walk) mayHold(dir string) bool {
 	return onPath && (dir > w.after || strings.HasPrefix(w.after, dir))
 }
 
-func (w *walk) file(key string, e entry) error {
-	info, err := e.Info()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // deleted meanwhile
-	}
-	if err != nil {
-		return err
-	}
-	return w.fn(remote.Info{Key: key, Size: info.Size(), Modified: info.ModTime()})
-}
-
 // wants reports whether a key belongs into the list.
 func (w *walk) wants(key string) bool { return strings.HasPrefix(key, w.prefix) && key > w.after }
 
-// folder is what a folder has behind the place where the list begins.
-func (w *walk) folder(at string) ([]entry, error) {
-	f, err := w.root.Open(path.Join(".", at))
-	if errors.Is(err, fs.ErrNotExist) && at != "" {
-		return nil, nil // deleted meanwhile
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // opened for reading
+// names are those of all that a folder holds. What is there is looked at one by one, and only as far as the list goes: of a hundred thousand files that
+// takes longer than to read their names.
+func (w *walk) names(f *os.File, at string) ([]string, error) {
 	began := time.Now()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	all, seen := w.seen.get(at, info)
-	if !seen {
-		if all, err = readFolder(f); err != nil {
-			return nil, err
-		}
-		w.seen.put(at, info, began, all)
+	if all, ok := w.seen.get(at, info); ok {
+		return all, nil
 	}
-	var wanted []entry
-	for _, e := range all {
-		if !w.before(at, e) {
-			wanted = append(wanted, e)
-		}
-	}
-	return wanted, nil
-}
-
-func readFolder(f *os.File) ([]entry, error) {
-	list, err := f.ReadDir(-1)
+	all, err := f.Readdirnames(-1)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]entry, 0, len(list))
-	for _, e := range list {
-		switch name := e.Name(); {
-		case hidden(name):
-		case e.IsDir():
-			all = append(all, entry{name + "/", e})
-		case e.Type().IsRegular():
-			all = append(all, entry{name, e})
-		}
-	}
+	all = slices.DeleteFunc(all, hidden)
+	w.seen.put(at, info, began, all)
 	return all, nil
 }
 
@@ -164,7 +148,7 @@ type lastFolder struct {
 	mu   sync.Mutex
 	at   string
 	info fs.FileInfo
-	all  []entry
+	all  []string
 }
 
 const (
@@ -175,7 +159,7 @@ const (
 	clockTick = 2 * time.Second
 )
 
-func (l *lastFolder) get(at string, info fs.FileInfo) ([]entry, bool) {
+func (l *lastFolder) get(at string, info fs.FileInfo) ([]string, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.info == nil || l.at != at || !os.SameFile(l.info, info) || !l.info.ModTime().Equal(info.ModTime()) {
@@ -185,7 +169,7 @@ func (l *lastFolder) get(at string, info fs.FileInfo) ([]entry, bool) {
 }
 
 // put remembers a folder that was read after info was asked for at began.
-func (l *lastFolder) put(at string, info fs.FileInfo, began time.Time, all []entry) {
+func (l *lastFolder) put(at string, info fs.FileInfo, began time.Time, all []string) {
 	if len(all) < largeFolder || began.Sub(info.ModTime()) < clockTick {
 		return
 	}
