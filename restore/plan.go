@@ -69,12 +69,13 @@ type Plan struct {
 	Bytes        int64              `json:"bytes"`    // of the files, holes included
 	LogBytes     int64              `json:"logBytes"` // of the log that is laid down
 	Segments     int                `json:"segments"`
-	Objects      int                `json:"objects"`         // maps, packs and segments that will be read
-	FetchBytes   int64              `json:"fetchBytes"`      // about
-	Requests     int                `json:"requests"`        // about
-	Encrypted    bool               `json:"encrypted"`       // the environment needs its password
-	Gaps         []Gap              `json:"gaps,omitempty"`  // in the log of that timeline from the backup on; see FindGaps
-	GapsTo       bdb.LSN            `json:"gapsTo,omitzero"` // as far as they were looked for
+	Objects      int                `json:"objects"`           // maps, packs and segments that will be read
+	FetchBytes   int64              `json:"fetchBytes"`        // about
+	Requests     int                `json:"requests"`          // about
+	Encrypted    bool               `json:"encrypted"`         // the environment needs its password
+	Gaps         []Gap              `json:"gaps,omitempty"`    // in the log of that timeline from the backup on; see FindGaps
+	GapsTo       bdb.LSN            `json:"gapsTo,omitzero"`   // as far as they were looked for
+	PartedAt     bdb.LSN            `json:"partedAt,omitzero"` // the log behind it is that of two environments: the restore will fail
 	Notes        []string           `json:"notes,omitempty"`
 	PassedOver   []*UnusableError   `json:"-"` // newer backups that can't be used
 	Target       Target             `json:"-"`
@@ -388,6 +389,9 @@ func (p *planner) finish(ctx context.Context, c *cutter, x *cut) (*Plan, error) 
 			return nil, err
 		}
 	}
+	if err := plan.notePartedLog(ctx, p.repo); err != nil {
+		return nil, err
+	}
 	plan.addLog(sizes)
 	plan.addData()
 	return plan, plan.checkEnd()
@@ -413,6 +417,16 @@ func (p *Plan) noteGap(ctx context.Context, repo *repository.Repository, next ma
 	if err == nil && p.End.Before(last) {
 		p.behind = &next
 		p.Notes = append(p.Notes, fmt.Sprintf("log is stored up to LSN %s, but a piece behind %s is missing, so the restore ends at %s", last, p.End, p.End))
+	}
+	return err
+}
+
+// notePartedLog says where a restore would end if the log is that of two environments.
+func (p *Plan) notePartedLog(ctx context.Context, repo *repository.Repository) (err error) {
+	p.PartedAt, err = partedAt(ctx, repo, p.Environment, p.Cover.Segments)
+	if !p.PartedAt.IsZero() {
+		p.Notes = append(p.Notes, fmt.Sprintf("the log behind LSN %s is that of two environments that shipped under one name, mixed: a restore can end at LSN %s or before, not behind it",
+			p.PartedAt, p.PartedAt))
 	}
 	return err
 }

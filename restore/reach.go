@@ -60,7 +60,8 @@ type TimelineLog struct {
 	Segments   int               `json:"segments"`
 	Bytes      int64             `json:"storedBytes"`
 	From       bdb.LSN           `json:"from"`
-	To         bdb.LSN           `json:"to"` // newest shipped
+	To         bdb.LSN           `json:"to"`                // newest shipped
+	PartedAt   bdb.LSN           `json:"partedAt,omitzero"` // behind it two environments have shipped; Log has that piece only up to there
 	LastCommit time.Time         `json:"lastCommit,omitzero"`
 	Log        []LogRange        `json:"log"` // without gaps each, in order
 }
@@ -133,9 +134,14 @@ func (h *History) readLog(ctx context.Context, repo *repository.Repository) erro
 		if err != nil {
 			return err
 		}
-		if len(pieces) > 0 {
-			h.Timelines = append(h.Timelines, newTimelineLog(t, pieces))
+		if len(pieces) == 0 {
+			continue
 		}
+		l := newTimelineLog(t, pieces)
+		if err := l.findParting(ctx, repo, h.Environment, pieces); err != nil {
+			return err
+		}
+		h.Timelines = append(h.Timelines, l)
 	}
 	slices.SortStableFunc(h.Timelines, func(a, b *TimelineLog) int { return a.LastCommit.Compare(b.LastCommit) })
 	return nil
@@ -152,6 +158,30 @@ func newTimelineLog(t manifest.Timeline, pieces []*repository.LogPiece) *Timelin
 		l.Log = append(l.Log, r)
 	}
 	return l
+}
+
+// findParting looks whether the log is that of two environments, and ends what can be restored of it there.
+func (l *TimelineLog) findParting(ctx context.Context, repo *repository.Repository, env string, pieces []*repository.LogPiece) error {
+	for i, p := range pieces {
+		end, err := partedAt(ctx, repo, env, p.Cover().Segments)
+		if err != nil {
+			return err
+		}
+		if end.IsZero() {
+			continue
+		}
+		if l.PartedAt.IsZero() {
+			l.PartedAt = end
+		}
+		r := &l.Log[i]
+		r.To, r.LastTime = end, time.Time{}
+		for _, s := range p.Segments {
+			if !end.Before(s.EndLSN()) {
+				r.LastTime = later(r.LastTime, commitTime(s.LastCommit))
+			}
+		}
+	}
+	return nil
 }
 
 func newLogRange(p *repository.LogPiece) LogRange {

@@ -145,5 +145,8 @@ func listLog(w io.Writer, h *restore.History) {
 		for _, g := range l.Gaps() {
 			fmt.Fprintf(w, "  timeline %s: the log from LSN %s to %s is missing\n", g.Timeline, g.After, g.Before)
 		}
+		if !l.PartedAt.IsZero() {
+			fmt.Fprintf(w, "  timeline %s: the log behind LSN %s is that of two environments that shipped under one name, and can't be restored\n", l.Timeline, l.PartedAt)
+		}
 	}
 }
