@@ -151,7 +151,7 @@ func hint(err error) string {
 	case errors.Is(err, engine.ErrPassword), errors.Is(err, bdb.ErrPassword), errors.Is(err, restore.ErrPassword):
 		return "Give the environment's password by --password-file FILE or " + passwordVariable + "; leave it out if the environment is not encrypted."
 	case isPastNewest(err):
-		return "The same command without --at restores all that is stored. It ends before that time."
+		return "The same command without --at restores all that is stored, up to that newest commit. If no commit was made after it, that is the state of the time you asked for."
 	case is[*restore.UnreachableError](err):
 		return "Without --at, --lsn and --before-txn a restore goes as far as it can. bdbvault list shows all backups and their log."
 	case is[*archive.OtherEnvironmentError](err):

@@ -2,6 +2,7 @@ package endtoend
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,6 +32,7 @@ type trap struct {
 	steps map[string]func(*trapped)
 	sound bool // the engine's own recovery gets this right
 	bulk  bool // it needs the hot-backup flag
+	read  bool // the backup has to read it in the log: files are copied again
 
 	password string // of the environment, where that matters
 }
@@ -179,6 +181,15 @@ func traps() []trap {
 		{name: "queue renamed afterwards", files: queue, steps: steps{
 			after: func(s *trapped) { s.put("a", 200, 50); s.rename("a", "b"); s.put("b", 250, 50) },
 		}},
+		{name: "queue consumed and renamed at every stage", files: queue, read: true, steps: steps{
+			listing: func(s *trapped) { s.Consume("", s.file("a"), 100); s.Checkpoint() },
+			reading: func(s *trapped) { s.rename("a", "b"); s.Consume("", s.file("b"), 60); s.put("b", 200, 50) },
+			after:   func(s *trapped) { s.rename("b", "c"); s.Consume("", s.file("c"), 60) },
+		}},
+		{name: "renaming of a queue given up", files: queue, steps: steps{
+			reading: inFlight(func(s *trapped) { s.Rename(s.txn(), s.file("a"), s.file("b")) }),
+			after:   func(s *trapped) { s.Abort(s.txn()); s.put("a", 200, 50); s.rename("a", "c") },
+		}},
 		{name: "loaded in bulk meanwhile", files: a, sound: true, bulk: true, steps: steps{
 			reading: func(s *trapped) {
 				s.BeginBulk(s.txn())
@@ -231,7 +242,7 @@ func TestAllTraps(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			list := traps()
 			if e.blind { // nothing can be joined, and a bulk load is seen only by who has joined
-				list = slices.DeleteFunc(list, func(tr trap) bool { return tr.bulk })
+				list = slices.DeleteFunc(list, func(tr trap) bool { return tr.bulk || tr.read })
 			}
 			set(t, e.spec, e.folder, list...).spring(e.blind, func(string) {})
 		})
@@ -306,8 +317,29 @@ func (m *minefield) spring(blind bool, at func(stage string)) *manifest.Manifest
 	if diff := envtest.Diff(m.truth, contents(m.t, r.home, m.env.Password)); len(diff) > 0 {
 		m.t.Fatalf("the truth and the restore:\n%s", strings.Join(diff, "\n"))
 	}
+	if left := strayExtents(m.t, r.home); len(left) > 0 {
+		m.t.Errorf("extents without a queue: %q", left)
+	}
 	m.logAt = log
 	return backup
+}
+
+// strayExtents are files of queues that are not there.
+func strayExtents(t *testing.T, home string) (stray []string) {
+	t.Helper()
+	err := filepath.WalkDir(home, func(at string, _ fs.DirEntry, err error) error {
+		if queue, extent := strings.CutPrefix(filepath.Base(at), "__dbq."); extent {
+			queue = strings.TrimSuffix(queue, filepath.Ext(queue))
+			if _, missing := os.Stat(filepath.Join(filepath.Dir(at), queue)); missing != nil {
+				stray = append(stray, at)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stray
 }
 
 // once passes the first call for each stage on. Some stages are reached by several goroutines at once.
