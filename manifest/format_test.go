@@ -53,6 +53,29 @@ func sampleManifest(when time.Time) *Manifest {
 	return m
 }
 
+// TestLockNeedsVersion2: programs that don't know locks read manifests without any, and are told of a newer format otherwise.
+func TestLockNeedsVersion2(t *testing.T) {
+	m := sampleManifest(time.Now().UTC())
+	for _, lock := range []*Lock{nil, {Mode: LockCompliance, Until: time.Date(2026, 12, 20, 0, 0, 0, 0, time.UTC)}} {
+		m.Lock = lock
+		data, err := m.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var newer *FormatError
+		if err := unseal("manifest", 1, data, new(Manifest)); errors.As(err, &newer) != (lock != nil) {
+			t.Errorf("version 1 reads the lock %v: %v", lock, err)
+		}
+		if got, err := DecodeManifest(data); err != nil || !reflect.DeepEqual(got.Lock, lock) {
+			t.Errorf("%v became %v, %v", lock, got.Lock, err)
+		}
+	}
+	m.Lock.Mode = "none"
+	if _, err := m.Encode(); err == nil {
+		t.Error("wrote a mode that there is not")
+	}
+}
+
 func sampleCondemned(when time.Time) *Condemned {
 	c := NewCondemned("mail", "20261120T060000Z-91bd")
 	c.Created, c.Tool, c.Policy = when, "bdbvault test", "--keep-last 1"

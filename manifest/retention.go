@@ -70,13 +70,18 @@ type Full struct {
 	ConsistentAt   bdb.LSN
 	ConsistentTime time.Time // of the last commit before ConsistentAt; zero: not known
 	Finished       time.Time
-	Usable         bool   // everything that it names is there, and its log is unbroken up to ConsistentAt
-	Keep           string // why it stays whatever the policy says; empty: it may go
+	Usable         bool      // everything that it names is there, and its log is unbroken up to ConsistentAt
+	LockedUntil    time.Time // zero: it is not
+	Keep           string    // why it stays whatever the policy says; empty: it may go
 }
 
 // FactsOf takes from a manifest what retention has to know.
 func FactsOf(m *Manifest) Full {
-	return Full{ID: m.ID, Timeline: m.Timeline, NeededFrom: m.NeededFrom, ConsistentAt: m.ConsistentAt, ConsistentTime: m.ConsistentTime, Finished: m.Finished}
+	f := Full{ID: m.ID, Timeline: m.Timeline, NeededFrom: m.NeededFrom, ConsistentAt: m.ConsistentAt, ConsistentTime: m.ConsistentTime, Finished: m.Finished}
+	if m.Lock != nil {
+		f.LockedUntil = m.Lock.Until
+	}
+	return f
 }
 
 // StoredSegment is a segment in the store.
@@ -207,6 +212,10 @@ func (p *Policy) chooseFulls(h *History, verdicts []Verdict) {
 		}
 	}
 	for _, i := range all {
+		// The store keeps its bytes that long in any case: without the manifest they could only not be restored.
+		if until := h.Fulls[i].LockedUntil; h.Now.Before(until) {
+			verdicts[i].keep("locked until " + until.In(h.Now.Location()).Format("2006-01-02 15:04 MST"))
+		}
 		if why := h.Fulls[i].Keep; why != "" {
 			verdicts[i].keep(why)
 		}

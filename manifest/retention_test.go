@@ -107,6 +107,17 @@ func TestHeldAndNewestStay(t *testing.T) {
 	}
 }
 
+// TestLockedStay: what the store keeps in any case can be restored as long.
+func TestLockedStay(t *testing.T) {
+	list := fulls(t, "2026-11-17 10:00", "2026-11-18 10:00", "2026-11-19 10:00", "2026-11-20 10:00")
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	list[0].LockedUntil, list[1].LockedUntil = now.Add(time.Hour), now
+	d := (&Policy{Last: 1}).Decide(&History{Fulls: list, Segments: sealed(list), Now: now})
+	if got := kept(d); !slices.Equal(got, []int{0, 3}) || !reflect.DeepEqual(d.Fulls[0].Why, []string{"locked until 2026-11-20 13:00 UTC"}) {
+		t.Errorf("kept: %v, %+v", got, d.Fulls)
+	}
+}
+
 // TestPolicyKeepsLog: which of ten log files stay. A backup is taken in the middle of each of files 1 to 9 at ten o'clock on the tenth to the
 // eighteenth; each file's last commit is at eleven.
 func TestPolicyKeepsLog(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,22 +18,38 @@ import (
 	"bdbvault/remote/remotetest"
 )
 
-// What the keys of a host that backs up may do: to put, get and list, and to lock what it puts.
-var (
-	mayStore = []string{"s3:PutObject", "s3:GetObject"}
-	mayLock  = []string{"s3:PutObject", "s3:GetObject", "s3:PutObjectRetention", "s3:GetObjectRetention"}
+// The policies of the README, by their places there.
+const (
+	hostKeys = iota
+	pruneKeys
+	restoreKeys
 )
 
-// keysFor are keys that may do some things to objects, and list them. They may set no lock that ends within two days: MinIO lets whoever may set one
-// shorten those of governance mode, too.
-func keysFor(t *testing.T, server *remotetest.Server, bucket string, may []string) credentials.Value {
+// policy is one of the README's, for a bucket.
+func policy(t *testing.T, which int, bucket string) string {
 	t.Helper()
-	policy := fmt.Sprintf(`{"Version":"2012-10-17","Statement":[
-		{"Effect":"Allow","Action":["%s"],"Resource":["arn:aws:s3:::%s/*"]},
-		{"Effect":"Deny","Action":["s3:PutObjectRetention"],"Resource":["arn:aws:s3:::%s/*"],
-			"Condition":{"NumericLessThan":{"s3:object-lock-remaining-retention-days":"2"}}},
-		{"Effect":"Allow","Action":["s3:ListBucket","s3:ListBucketVersions"],"Resource":["arn:aws:s3:::%s"]}]}`,
-		strings.Join(may, `","`), bucket, bucket, bucket)
+	text, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Write-once stores\n")
+	blocks := strings.Split(section, "```json\n")
+	if len(blocks) < which+2 {
+		t.Fatal("the README has no such policy")
+	}
+	json, _, _ := strings.Cut(blocks[which+1], "```")
+	return strings.NewReplacer("vault/db1/", bucket+"/vault/", ":::vault\"", ":::"+bucket+"\"").Replace(json)
+}
+
+// allow adds rights to a policy.
+func allow(policy, bucket string, actions ...string) string {
+	more := fmt.Sprintf(`,{"Effect":"Allow","Action":["%s"],"Resource":["arn:aws:s3:::%[2]s","arn:aws:s3:::%[2]s/*"]}]}`, strings.Join(actions, `","`), bucket)
+	return strings.TrimSuffix(strings.TrimSpace(policy), "]}") + more
+}
+
+// keysFor are keys that may do what a policy says.
+func keysFor(t *testing.T, server *remotetest.Server, policy string) credentials.Value {
+	t.Helper()
 	role, err := credentials.NewSTSAssumeRole(server.Endpoint, credentials.STSAssumeRoleOptions{
 		AccessKey: server.AccessKey, SecretKey: server.SecretKey, Policy: policy, Location: server.Region, DurationSeconds: 3600,
 	})
@@ -74,7 +91,7 @@ type lockVault struct {
 	turn   int
 }
 
-func newLockVault(t *testing.T, may []string) *lockVault {
+func newLockVault(t *testing.T) *lockVault {
 	t.Helper()
 	v := &lockVault{t: t, server: remotetest.MinIO(t)}
 	var err error
@@ -83,7 +100,7 @@ func newLockVault(t *testing.T, may []string) *lockVault {
 	}
 	v.admin = clientOf(t, v.server, credentials.Value{AccessKeyID: v.server.AccessKey, SecretAccessKey: v.server.SecretKey})
 	v.env, v.bank = startBank(t)
-	v.host = newCLI(t).at(v.server, v.server.Endpoint, v.bucket).as(keysFor(t, v.server, v.bucket, may)).with("DB_HOME=" + v.env.Home)
+	v.host = newCLI(t).at(v.server, v.server.Endpoint, v.bucket).as(keysFor(t, v.server, policy(t, hostKeys, v.bucket))).with("DB_HOME=" + v.env.Home)
 	return v
 }
 
@@ -130,35 +147,36 @@ func (v *lockVault) purge(mode minio.RetentionMode, until time.Time) (removed in
 // the others are deleted; he tries to delete the versions behind that, too, and to shorten their locks. A restore as of a moment before brings
 // back every commit, and commands that fail without it say so, and when it was.
 func TestThief(t *testing.T) {
-	may := append([]string{"s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObjectVersion"}, mayLock...)
-	v := newLockVault(t, may)
+	v := newLockVault(t)
 	v.next().must("init")
 	for range 2 {
 		for range 2 {
-			v.next().must("backup", "--retain", "2d", "--lock", "governance")
+			v.next().must("backup", "--retain", "30d", "--lock", "governance")
 			work(t, v.bank)
 		}
-		v.next().must("ship", "--retain", "2d")
+		v.next().must("ship", "--retain", "30d")
 	}
 	if err := v.bank.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	v.next().must("ship", "--retain", "2d")
-	if n := v.purge(minio.Governance, time.Now().AddDate(0, 0, 2)); n > 0 {
+	v.next().must("ship", "--retain", "30d")
+	if n := v.purge(minio.Governance, time.Now().AddDate(0, 0, 30)); n > 0 {
 		t.Errorf("%d objects are not locked", n)
 	}
 	before := v.next().backups()
 
 	at := v.moment()
-	v.destroy(clientOf(t, v.server, keysFor(t, v.server, v.bucket, may)))
+	may := allow(policy(t, hostKeys, v.bucket), v.bucket, "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:ListBucketVersions")
+	v.destroy(clientOf(t, v.server, keysFor(t, v.server, may)))
+	reader := v.host.as(keysFor(t, v.server, policy(t, restoreKeys, v.bucket)))
 	to := filepath.Join(t.TempDir(), "now")
-	s := v.next().run("restore", "--to", to)
+	s := reader.run("restore", "--to", to)
 	if s.code == 0 || !strings.Contains(s.err, "--as-of") {
 		t.Fatalf("no word of what happened in %s", s)
 	}
 	hinted := strings.Fields(s.err[strings.Index(s.err, "--as-of"):])[1]
 	for _, client := range clients {
-		c := v.host.with("BDBVAULT_S3_CLIENT="+client, "BDBVAULT_AS_OF="+at)
+		c := reader.with("BDBVAULT_S3_CLIENT="+client, "BDBVAULT_AS_OF="+at)
 		if got := c.backups(); fmt.Sprint(got) != fmt.Sprint(before) {
 			t.Errorf("listed as of %s: %v, before: %v", at, got, before)
 		}
@@ -166,9 +184,9 @@ func TestThief(t *testing.T) {
 		c.must("plan", "--backup", before[1].ID)
 		c.restored(v.bank.LastCommitted())
 	}
-	v.next().must("verify", "--read-data", "--as-of", at)
-	v.next().restored(0, "--backup", before[0].ID, "--as-of", at)
-	v.next().restored(v.bank.LastCommitted(), "--as-of", hinted)
+	reader.must("verify", "--read-data", "--as-of", at)
+	reader.restored(0, "--backup", before[0].ID, "--as-of", at)
+	reader.restored(v.bank.LastCommitted(), "--as-of", hinted)
 	v.next().fails(2, []string{"as-of"}, "prune", "--as-of", at, "--keep-last", "1")
 }
 
@@ -221,7 +239,7 @@ func (v *lockVault) destroy(thief *minio.Client) {
 // TestLocksAreExtended: a backup locks for as long as is asked what earlier ones stored, by as few requests as it takes, and
 // backups say in which mode and how long.
 func TestLocksAreExtended(t *testing.T) {
-	v := newLockVault(t, mayLock)
+	v := newLockVault(t)
 	v.next().must("init")
 	v.next().must("backup") // no lock
 	work(t, v.bank)
@@ -241,28 +259,32 @@ func TestLocksAreExtended(t *testing.T) {
 		return r.Requests.Lock, r.Requests.Put, r.Lock.Until
 	}
 	retain := func(span string) []string { return []string{"--retain", span, "--lock", "compliance"} }
-	first, _, until := requests(retain("2d")...)
-	if least := time.Now().AddDate(0, 0, 2); until.Before(least) || until.After(least.Add(13*time.Hour)) {
+	first, _, until := requests(retain("30d")...)
+	if least := time.Now().AddDate(0, 0, 30); until.Before(least) || until.After(least.AddDate(0, 0, 8)) {
 		t.Errorf("locked until %s", until)
 	}
 	all := len(v.versions())
 	if first < 10 || first > int64(all) {
 		t.Errorf("%d requests to lock %d objects", first, all)
 	}
-	second, _, promised := requests(retain("2d8h")...)
+	second, _, promised := requests(retain("32d")...)
 	if second > first-4 || !promised.Equal(until) { // those for maps and packs are saved; log may have been shipped by anybody
 		t.Errorf("%d requests to lock what is locked already; until %s, before until %s", second, promised, until)
 	}
-	third, _, longer := requests(retain("4d")...)
-	if third < first || longer.Before(time.Now().AddDate(0, 0, 4)) {
+	third, _, longer := requests(retain("60d")...)
+	if third < first || longer.Before(time.Now().AddDate(0, 0, 60)) {
 		t.Errorf("%d requests to extend locks, to %s", third, longer)
+	}
+	pruned := v.host.as(keysFor(t, v.server, policy(t, pruneKeys, v.bucket))).must("prune", "--keep-last", "1")
+	if n := strings.Count(pruned.out, "locked until"); n != 3 || strings.Count(pruned.out, "no rule keeps it") != 1 {
+		t.Errorf("%d locked backups stay in %s", n, pruned)
 	}
 	show := v.next().must("show", "latest")
 	if !strings.Contains(show.out, "in compliance mode") {
 		t.Errorf("no word of the lock in %s", show)
 	}
 	v.next().fails(2, []string{"more than 0"}, "backup", "--retain", "0d")
-	if n := v.purge(minio.Compliance, time.Now().AddDate(0, 0, 4)); n == 0 {
+	if n := v.purge(minio.Compliance, time.Now().AddDate(0, 0, 60)); n == 0 {
 		t.Error("what no locked backup needs was locked too")
 	}
 	v.next().restored(0, "--backup", strings.Fields(show.out)[1])
@@ -273,10 +295,10 @@ func TestLocksAreExtended(t *testing.T) {
 
 // TestLockRefused: where nothing can be locked, or not by these keys, that is said before anything is read of the environment.
 func TestLockRefused(t *testing.T) {
-	v := newLockVault(t, mayStore)
+	v := newLockVault(t)
 	v.next().must("init")
 	lock := []string{"backup", "--retain", "30d"}
-	v.next().fails(1, []string{"permission denied", "s3:PutObjectRetention"}, lock...)
+	v.host.as(keysFor(t, v.server, policy(t, pruneKeys, v.bucket))).fails(1, []string{"permission denied", "s3:PutObjectRetention"}, lock...)
 	plain := newCLI(t).at(v.server, v.server.Endpoint, v.server.NewBucket()).with("DB_HOME=" + v.env.Home)
 	plain.must("init")
 	dir := newCLI(t).with("BDBVAULT_REPOSITORY=file://"+filepath.Join(t.TempDir(), "vault"), "DB_HOME="+v.env.Home)
@@ -297,7 +319,7 @@ func TestLockRefused(t *testing.T) {
 
 // TestWithoutDelete: keys that may put, get and list, and lock, are enough for backup, ship and watch, which say no word of it.
 func TestWithoutDelete(t *testing.T) {
-	v := newLockVault(t, mayLock)
+	v := newLockVault(t)
 	v.next().must("init")
 	quiet := func(s said) {
 		t.Helper()
@@ -307,12 +329,12 @@ func TestWithoutDelete(t *testing.T) {
 			}
 		}
 	}
-	for _, more := range [][]string{nil, {"--retain", "2d"}} {
+	for _, more := range [][]string{nil, {"--retain", "30d"}} {
 		quiet(v.next().must(append([]string{"backup"}, more...)...))
 		work(t, v.bank)
 		quiet(v.next().must(append([]string{"ship"}, more...)...))
 	}
-	w := v.next().start("watch", "--full-every", "2s", "--ship-every", "200ms", "--retain", "2d")
+	w := v.next().start("watch", "--full-every", "2s", "--ship-every", "200ms", "--retain", "30d")
 	began := len(v.next().backups())
 	for end := time.Now().Add(limit); len(v.next().backups()) < began+2; {
 		if time.Now().After(end) {
