@@ -22,6 +22,9 @@ import (
 type Copied struct {
 	t     *target
 	begun *hotcopy.Copy // a recovery of an update that was interrupted; nil: none
+
+	logDir string  // of the recovered copy
+	stable bdb.LSN // from where the last checkpoint before the log's end needs it
 }
 
 const copiedText = "bdbvault hotbackup is copying into this directory, or was interrupted. As long as this file is here, the directory is not a usable " +
@@ -95,14 +98,32 @@ func (c *Copied) Recover(ctx context.Context, what *hotcopy.Copy, opt Options) (
 	if err = errors.Join(err, r.endEngine()); err != nil {
 		return nil, err
 	}
-	if err := r.settle(ctx); err != nil {
+	if _, err := r.tidy(ctx); err != nil { // modes are those of copies, and of what the log makes
 		return nil, err
 	}
 	if err := r.t.root.RemoveAll(hotcopy.StagedName); err != nil {
 		return nil, err
 	}
-	c.begun = nil
+	c.begun, c.logDir, c.stable = nil, r.lay.logDir, r.story.ckp
 	return r.result, nil
+}
+
+// RemoveLog removes the log files of the recovered copy that recovery of the environment would not need, as its last checkpoint has it. That of the copy's own
+// recovery needs still less; db_hotbackup does not look at it, and what is there may be of use.
+func (c *Copied) RemoveLog() error {
+	entries, err := c.t.root.ReadDir(c.logDir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if n, log := localenv.ParseLogName(e.Name()); !log || n >= c.stable.File {
+			continue
+		}
+		if err := c.t.root.Remove(path.Join(c.logDir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return c.t.syncDir(c.logDir)
 }
 
 // mark has the marker say what is recovered, if that can be done again.
@@ -195,8 +216,7 @@ func flatDirs(what *hotcopy.Copy) map[string]bool {
 func copiedFiles(h *home, what *hotcopy.Copy) (list []manifest.File) {
 	for _, f := range h.files {
 		page := max(int(f.pageSize), bdb.MetaSize)
-		list = append(list, manifest.File{Path: f.path, Kind: f.kind, FileID: f.id, Size: f.size, PageSize: page, BlockSize: page,
-			Mode: 0o600, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Unlogged: what.Unlogged[f.path]})
+		list = append(list, manifest.File{Path: f.path, Kind: f.kind, FileID: f.id, Size: f.size, PageSize: page, BlockSize: page, Unlogged: what.Unlogged[f.path]})
 	}
 	return list
 }

@@ -57,9 +57,18 @@ func (r *restorer) leave(name string, note *localenv.Promotion) error {
 
 // settle brings everything but the marker into the state in which a home is handed over.
 func (r *restorer) settle(ctx context.Context) error {
+	tree, err := r.tidy(ctx)
+	if err != nil {
+		return err
+	}
+	return r.attributes(tree)
+}
+
+// tidy removes what only recovery needed, and puts everything else on stable storage.
+func (r *restorer) tidy(ctx context.Context) ([]node, error) {
 	for _, name := range []string{scratchName, r.workLog()} {
 		if err := r.t.root.RemoveAll(name); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, f := range slices.Backward(r.made) {
@@ -67,12 +76,9 @@ func (r *restorer) settle(ctx context.Context) error {
 	}
 	tree, err := r.tree()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := r.sync(ctx, tree); err != nil { // while everything may be opened
-		return err
-	}
-	return r.attributes(tree)
+	return tree, r.sync(ctx, tree) // while everything may be opened
 }
 
 // writeConfig is for a backup that has DB_CONFIG's text but not the file.

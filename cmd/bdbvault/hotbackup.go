@@ -313,11 +313,7 @@ func (h *hotbackup) recover(ctx context.Context, what *hotcopy.Copy) error {
 	}
 	if !h.debug {
 		h.say("BDB5041 %s: remove unnecessary log files", h.backup)
-		env, err := localenv.Open(h.copied.Dir(), bdb.NewKey(h.password))
-		if err != nil {
-			return err
-		}
-		if _, err := hotcopy.RemoveUnneeded(ctx, env); err != nil {
+		if err := h.copied.RemoveLog(); err != nil {
 			return err
 		}
 	}

@@ -114,7 +114,7 @@ Copies a live environment into a directory of this host and recovers the copy. N
 func (h *hotbackup) checkLogDir() error {
 	switch {
 	case h.logConflict:
-		h.note("BDB5057 cannot specify -l with conflicting DB_CONFIG file")
+		fmt.Fprintf(h.errs, "BDB5057 %s: cannot specify -l with conflicting DB_CONFIG file\n", h.name)
 		return &misuse{}
 	case h.logDir != "" && h.env.Config.Present:
 		fmt.Fprintf(h.errs, "BDB5058 use of -l with DB_CONFIG file is deprecated\n: %s\n", h.name)

@@ -132,13 +132,12 @@ func (u *Update) fromTheBeginning(ctx context.Context, staged *localenv.Log) err
 	if lowest := staged.Files()[0]; lowest != 1 {
 		return &GapError{Lowest: lowest}
 	}
-	env, err := localenv.Open(u.root.Name(), u.env.Key())
-	if err == nil {
-		listing, err := env.List(ctx)
-		if err != nil {
-			return err
-		}
-		if len(listing.Files) > 0 {
+	entries, err := readDir(u.root, ".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() && !isOwn(e.Name()) && e.Name() != localenv.MarkerName {
 			return &StrangerError{u.root.Name(), "it has files and no log"}
 		}
 	}
