@@ -11,8 +11,8 @@ import (
 	"bdbvault/localenv"
 )
 
-// Clean removes every file from the directories of the target that files are going to be put into: from the target itself, and where directories keep
-// their names from these. Directories below them stay.
+// Clean removes every file from the directories of the target that files are going to be put into, and makes those that are not there: the target itself,
+// and where directories keep their names these. Directories below them stay.
 func (c *Copier) Clean(ctx context.Context) error {
 	if err := c.opt.step(ctx, "clean"); err != nil {
 		return err
@@ -26,6 +26,9 @@ func (c *Copier) Clean(ctx context.Context) error {
 		}
 		done[place] = true
 		if err := s.dir(place); err != nil {
+			return err
+		}
+		if err := c.root.MkdirAll(place, 0o700); err != nil {
 			return err
 		}
 	}
