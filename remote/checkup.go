@@ -362,6 +362,10 @@ func (e *examiner) clean(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(cleanLimit, e.opt.Each))
 	defer cancel()
+	if !e.b.mayPut.Load() { // what the store has of ours then, if anything, came there without its saying so
+		_ = e.b.Delete(WithRetry(ctx, Retry{For: -1}), e.put)
+		return
+	}
 	keys := map[string]int64{}
 	for _, key := range e.put {
 		keys[key] = 0

@@ -67,7 +67,7 @@ func (c *check) unsure(found, advice string) { c.Verdict, c.Found, c.Advice = un
 
 // fault makes an error a problem, with the words and the exit code that it has everywhere.
 func (c *check) fault(err error) {
-	c.fail(words(err), hint(err))
+	c.fail(words(err), firstText(hint(err), "The logs of the store, or of this host, may tell more."))
 	c.code = judge(context.Background(), err).code
 }
 

@@ -42,7 +42,7 @@ func (d *doctor) compare(ctx context.Context, repo *repository.Repository) {
 func checkBackup(c *check, st *archive.Standing, now time.Time) {
 	m := st.Backup
 	age := now.Sub(m.Started)
-	found := fmt.Sprintf("%s, %s", m.ID, humanize.RelTime(m.Started, now, "old", "ahead"))
+	found := fmt.Sprintf("%s, begun %s", m.ID, humanize.RelTime(m.Started, now, "ago", "from now"))
 	switch {
 	case !st.Related:
 		c.fail(fmt.Sprintf("%s is of another environment: %s on %s", m.ID, m.Home, m.Host),

@@ -31,6 +31,8 @@ type Fault struct {
 	StallAnswer int64 // after so many bytes of the answer's body nothing moves any more
 	LoseAnswer  bool  // the server does it, but the connection breaks before its answer arrives
 	Rate        int   // bytes per second, either way
+
+	Clock time.Duration // by how much the answer's Date is moved
 }
 
 // Seen is a request that arrived.
@@ -184,6 +186,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	for name, values := range resp.Header {
 		w.Header()[name] = values
+	}
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		w.Header().Set("Date", date.Add(f.Clock).UTC().Format(http.TimeFormat))
 	}
 	w.WriteHeader(resp.StatusCode)
 	body := &faulty{r: resp.Body, cut: f.CutAnswer, stall: f.StallAnswer, rate: f.Rate, done: done}

@@ -215,6 +215,12 @@ func (s *Instance) ReadOnly(ctx context.Context, bucket string) (awsconf.Config,
 	return c, err
 }
 
+// Limited are temporary keys of MinIO's that a policy limits, as the environment variables of the AWS tools.
+func (s *Instance) Limited(policy string) ([]string, error) {
+	v, err := s.assumeRole(policy)
+	return []string{"AWS_ACCESS_KEY_ID=" + v.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + v.SecretAccessKey, "AWS_SESSION_TOKEN=" + v.SessionToken}, err
+}
+
 // assumeRole asks MinIO for temporary keys that a policy limits.
 func (s *Instance) assumeRole(policy string) (credentials.Value, error) {
 	role, err := credentials.NewSTSAssumeRole(s.Endpoint, credentials.STSAssumeRoleOptions{
