@@ -41,6 +41,7 @@ type Examination struct {
 	Reach     Trial
 	Settings  Trial
 
+	Answered bool          // the store deals with these credentials' requests, if only to refuse them; else no more than put and list was tried
 	Skew     time.Duration // by how much the store's clock is ahead of this host's; to about a second
 	HasClock bool          // the store told its time
 
@@ -100,7 +101,7 @@ func (b *Bucket) Examine(ctx context.Context, opt ExamineOptions) (*Examination,
 	defer func() { e.Stats = e.b.Stats() }()
 	defer e.clean(ctx)
 	e.basics(ctx)
-	if e.List.Tried && !e.List.hopeless() {
+	if e.Answered = e.List.Tried && !e.List.hopeless(); e.Answered {
 		e.conditions(ctx)
 		e.rights(ctx)
 		e.measure(ctx)

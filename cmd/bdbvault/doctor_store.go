@@ -42,7 +42,7 @@ func (d *doctor) lookAtStore(ctx context.Context) error {
 	}
 	e := d.exam
 	checkTrials(d.doctorReport, e)
-	if e.List.Tried {
+	if e.Answered {
 		checkPromises(d.doctorReport, e, loc.dir != "")
 		if loc.dir == "" { // a directory has neither settings nor credentials
 			checkFacts(d.doctorReport, e)
@@ -218,7 +218,7 @@ func checkFacts(r *doctorReport, e *remote.Examination) {
 	case v == "Enabled":
 		versioning.note("on")
 	case !known:
-		versioning.unasked(e.Settings.Err)
+		versioning.unasked(e.Settings)
 	default:
 		versioning.warn(firstText(strings.ToLower(v), "off"), "What is deleted or overwritten is gone for good: aws s3api put-bucket-versioning --bucket BUCKET --versioning-configuration Status=Enabled,\nand a lifecycle rule for old versions.")
 	}
@@ -228,19 +228,21 @@ func checkFacts(r *doctorReport, e *remote.Examination) {
 	case f.ObjectLock:
 		lock.note("on, nothing is locked by default")
 	case !known:
-		lock.unasked(e.Settings.Err)
+		lock.unasked(e.Settings)
 	default:
 		lock.warn("off", "Only locked objects withstand somebody who may delete versions too. It is chosen when the bucket is made.")
 	}
 }
 
 // unasked is a setting that could not be asked for.
-func (c *check) unasked(err error) {
-	if errors.Is(err, remote.ErrDenied) {
+func (c *check) unasked(t remote.Trial) {
+	switch {
+	case c.untried(t):
+	case t.Refused():
 		c.unsure("these credentials may not ask (s3:GetBucketVersioning, s3:GetBucketObjectLockConfiguration)", "")
-		return
+	default:
+		c.unsure(words(t.Err), "")
 	}
-	c.unsure(words(err), "")
 }
 
 func days(d time.Duration) string { return count(int(d/(24*time.Hour)), "day") }
@@ -257,7 +259,11 @@ func checkRights(c *check, e *remote.Examination) {
 	add(e.OtherBuckets > 0, "list "+count(e.OtherBuckets, "other bucket"))
 	add(e.ReadsPolicy, "read the bucket's policy")
 	add(e.Outside.Worked(), "list what is not the repository's")
-	if len(list) == 0 {
+	switch {
+	case !e.Put.Worked() && !e.List.Worked():
+		c.unsure("nothing is permitted so far", "")
+		return
+	case len(list) == 0:
 		c.note("no more than needed was found")
 		return
 	}
@@ -289,8 +295,10 @@ func checkSpeed(r *doctorReport, e *remote.Examination, s *localenv.Survey, quic
 		checkThroughput(c, e, s)
 	case e.Throughput.Tried:
 		c.fault(e.Throughput.Err)
-	default:
+	case e.Delete.Refused():
 		c.unsure("not measured: what it takes could not be removed again", "")
+	default:
+		c.unsure("not measured", "")
 	}
 }
 

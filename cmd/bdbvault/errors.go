@@ -327,6 +327,8 @@ func localHint(err error) string {
 	switch {
 	case errors.Is(err, localenv.ErrNoLog):
 		return "Only transactional environments with their log on disk can be backed up live."
+	case errors.Is(err, localenv.ErrNotEnvironment), errors.Is(err, localenv.ErrNotDirectory):
+		return "Check -h: an environment's home is the directory with its DB_CONFIG, or with its log files."
 	case errors.Is(err, fs.ErrPermission):
 		return "Run bdbvault as root or as the user who owns the files."
 	case errors.Is(err, fs.ErrNotExist):
