@@ -43,7 +43,7 @@ func (b *backup) look(ctx context.Context) (*look, error) {
 		}
 	}
 	env := b.opt.Env
-	_, err = b.repo.Bucket.List(ctx, manifest.PacksPrefix(env), "", func(i remote.Info) error {
+	_, err = b.repo.ListPacks(ctx, env, func(i remote.Info) error {
 		if h, err := manifest.ParsePackKey(env, i.Key); err == nil {
 			l.packs[h] = i.Size
 		}

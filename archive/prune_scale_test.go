@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -83,14 +84,20 @@ func planAtScale(t *testing.T, drv remote.Driver, full bool, put func(key string
 	}
 	debug.FreeOSMemory()
 	peak, stop := memoryPeak()
-	began := time.Now()
-	res, err := archive.Prune(t.Context(), repo, archive.PruneOptions{Env: "test", Policy: manifest.Policy{Last: backups * 19 / 20}, DryRun: true})
+	began, cpu := time.Now(), cpuTime(t)
+	var listed time.Duration
+	res, err := archive.Prune(t.Context(), repo, archive.PruneOptions{Env: "test", Policy: manifest.Policy{Last: backups * 19 / 20}, DryRun: true, Step: func(string) error {
+		listed = time.Since(began)
+		return nil
+	}})
 	took := time.Since(began)
+	cpu = cpuTime(t) - cpu
 	stop()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d packs and %d manifests are planned in %v and %d MiB, with %+v requests", backups*scaleEach, backups, took.Round(time.Millisecond), *peak>>20, bucket.Stats().Requests)
+	t.Logf("%d packs and %d manifests are planned in %v, listing in %v of that, with %v of CPU, %d MiB and %+v requests", backups*scaleEach, backups,
+		took.Round(time.Millisecond), listed.Round(time.Millisecond), cpu.Round(time.Millisecond), *peak>>20, bucket.Stats().Requests)
 	want := max(0, backups/20*scaleEach-scaleShared+scaleEach)
 	if res.Condemned.Packs != want || res.Condemned.Backups != backups/20 {
 		t.Errorf("condemned: %+v, want %d packs", res.Condemned, want)
@@ -137,6 +144,15 @@ func putScaled(put func(key string, data []byte) error, i int, began, look time.
 		return err
 	}
 	return put(manifest.ManifestKey("test", m.ID), data)
+}
+
+// cpuTime is what this process has used.
+func cpuTime(t *testing.T) time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 // memoryPeak watches how much memory the program has from the system, until stopped.

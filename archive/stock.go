@@ -78,7 +78,7 @@ func (s *stock) newSet() set { return make(set, len(s.objects)/64+1) }
 // takeStock lists an environment, in one pass.
 func takeStock(ctx context.Context, repo *repository.Repository, env string) (*stock, error) {
 	s := &stock{repo: repo, env: env, holds: map[manifest.BackupID]bool{}, number: map[manifest.ObjectName]int{}}
-	date, err := repo.Bucket.List(ctx, env+"/", "", func(i remote.Info) error {
+	date, err := repo.ListEnvironment(ctx, env, func(i remote.Info) error {
 		s.note(i)
 		return nil
 	})

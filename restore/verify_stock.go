@@ -88,7 +88,7 @@ type inventory struct {
 
 func takeInventory(ctx context.Context, repo *repository.Repository, env string) (*inventory, error) {
 	s := &inventory{env: env, number: map[manifest.ObjectName]int{}, names: map[manifest.SegmentName]bool{}}
-	date, err := repo.Bucket.List(ctx, env+"/", "", func(i remote.Info) error {
+	date, err := repo.ListEnvironment(ctx, env, func(i remote.Info) error {
 		s.note(i)
 		return nil
 	})

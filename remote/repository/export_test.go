@@ -6,3 +6,10 @@ func Lists(page, back int) (restore func()) {
 	listPage, lookBackLists = page, back
 	return func() { listPage, lookBackLists = p, b }
 }
+
+// ManyPacks makes so many packs very many.
+func ManyPacks(n int) (restore func()) {
+	old := manyPacks
+	manyPacks = n
+	return func() { manyPacks = old }
+}
