@@ -220,7 +220,7 @@ func (v *verifier) known(ctx context.Context) error {
 	return nil
 }
 
-// settle forgets what is missing only because a prune took its backup while the verification went on.
+// settle forgets what is missing only because a prune took its backup, or deleted what it had taken, while the verification went on.
 func (v *verifier) settle(ctx context.Context) error {
 	if len(v.bad) == 0 {
 		return nil
@@ -233,13 +233,38 @@ func (v *verifier) settle(ctx context.Context) error {
 	for _, s := range list {
 		there[s.ID] = true
 	}
-	v.backups = slices.DeleteFunc(v.backups, func(c *checked) bool { return !there[c.ID] && c.list == nil })
+	undo, err := v.undoable(ctx)
+	if err != nil {
+		return err
+	}
+	v.backups = slices.DeleteFunc(v.backups, func(c *checked) bool {
+		if c.list != nil {
+			return !undo[c.list.ID]
+		}
+		return !there[c.ID]
+	})
 	for key, d := range v.bad {
 		if i, ok := v.store.find(key); ok && d.Missing && !slices.ContainsFunc(v.backups, func(c *checked) bool { return c.needs.has(i) }) {
 			delete(v.bad, key)
 		}
 	}
 	return nil
+}
+
+// undoable are the prunes that can be taken back now.
+func (v *verifier) undoable(ctx context.Context) (map[manifest.BackupID]bool, error) {
+	stored := map[manifest.BackupID]time.Time{}
+	date, err := v.repo.Bucket.List(ctx, manifest.CondemnedPrefix(v.opt.Env), "", func(i remote.Info) error {
+		if id, err := manifest.ParseCondemnedKey(v.opt.Env, i.Key); err == nil {
+			stored[id] = i.Modified
+		}
+		return nil
+	})
+	undo := map[manifest.BackupID]bool{}
+	for id, at := range stored {
+		undo[id] = date.Sub(at) <= v.repo.Info.Grace()
+	}
+	return undo, err
 }
 
 // markers is how many marks are stored side by side.

@@ -41,6 +41,8 @@ const (
 	doShip    = "ship"
 	doRestore = "restore"
 	doPrune   = "prune"
+	doWatch   = "watch" // until it is killed, or for the time that Every says
+	doVerify  = "verify"
 )
 
 // Whom an errand kills, or stops until somebody lets it go on.
@@ -62,7 +64,8 @@ type errand struct {
 	Checkpoint bool
 	ReadAll    bool
 
-	Keep int // last backups, of a prune
+	Keep  int           // last backups, of a prune
+	Every time.Duration // full backups of a watch
 
 	To     string // of a restore
 	Backup manifest.BackupID
@@ -148,6 +151,16 @@ func (w *watch) run(ctx context.Context) error {
 		_, err := archive.Prune(ctx, repo, archive.PruneOptions{Env: "test", Policy: manifest.Policy{Last: w.Keep, Window: &manifest.Span{}}, Progress: w, Step: w.step})
 		return err
 	}
+	if w.Do == doVerify {
+		res, err := restore.Verify(ctx, repo, restore.VerifyOptions{Env: "test", ReadData: 1, StateDir: w.State, Progress: w})
+		if err == nil && !res.Sound() {
+			err = fmt.Errorf("%w: %+v %+v", &restore.UnsoundError{Results: []*restore.VerifyResult{res}}, res.Damage, res.Gaps)
+		}
+		return err
+	}
+	if w.Do == doWatch {
+		return w.watch(ctx, repo)
+	}
 	env, err := localenv.Open(w.Home, nil)
 	if err != nil {
 		return err
@@ -160,6 +173,15 @@ func (w *watch) run(ctx context.Context) error {
 		return err
 	}
 	return w.backup(ctx, repo, env)
+}
+
+func (w *watch) watch(ctx context.Context, repo *repository.Repository) error {
+	watcher, err := archive.NewWatcher(repo, func() (*localenv.Env, error) { return localenv.Open(w.Home, nil) }, archive.WatchOptions{
+		Env: "test", StateDir: w.State, ShipEvery: 100 * time.Millisecond, Full: archive.Every(w.Every), BulkSafe: archive.BulkOff, Progress: w})
+	if err != nil {
+		return err
+	}
+	return watcher.Run(ctx)
 }
 
 func (w *watch) backup(ctx context.Context, repo *repository.Repository, env *localenv.Env) (err error) {

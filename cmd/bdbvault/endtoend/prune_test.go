@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -171,57 +172,80 @@ func TestFrozenBackups(t *testing.T) {
 	}
 }
 
-// TestPruneBeside runs backups, ships and prunes in processes of their own, many of which are killed, on a live environment. Nothing that a listed
-// backup needs is ever missing, and in the end all comes back.
+// TestPruneBeside runs backups, ships, a watch, prunes and verifications in processes of their own, many of which are killed, on a live environment. Nothing
+// that a listed backup needs is ever missing, no verification finds damage, and in the end all comes back. BDBVAULT_TORTURE=12 goes on for minutes.
 func TestPruneBeside(t *testing.T) {
 	s := newSiege(t)
 	s.shorten(6 * time.Second)
 	s.mustBackup(archive.BackupOptions{})
-	errands := []errand{{Do: doBackup, BulkSafe: archive.BulkOff}, {Do: doShip}, {Do: doPrune, Keep: 2}, {Do: doPrune, Keep: 1}}
-	until := time.Now().Add(time.Duration(torture()) * 15 * time.Second)
-	done := make(chan string, 100)
-	count := map[string]int{}
-	for i, e := range errands {
-		e = s.errand(e)
-		if i > 1 {
+	c := &crowd{siege: s, until: time.Now().Add(time.Duration(torture()) * 15 * time.Second), count: map[string]int{}, said: map[string]int{}}
+	for _, e := range []errand{{Do: doBackup, BulkSafe: archive.BulkOff}, {Do: doShip}, {Do: doPrune, Keep: 2}, {Do: doPrune, Keep: 1}, {Do: doVerify},
+		{Do: doWatch, Every: 2 * time.Second}} {
+		if e = s.errand(e); e.Do != doBackup && e.Do != doShip {
 			e.State = t.TempDir()
 		}
-		go func() {
-			defer func() { done <- "" }()
-			for time.Now().Before(until) {
-				r := start(t, e)
-				select {
-				case <-r.exited:
-					if strings.Contains(r.out.String(), "fault of the program") {
-						t.Error(r.out.String())
-					}
-					done <- e.Do
-				case <-time.After(time.Duration(rand.IntN(1500)) * time.Millisecond):
-					r.kill()
-					done <- e.Do + " killed"
-				}
-			}
-		}()
+		c.group.Go(func() { c.send(e) })
 	}
-	for ended := 0; ended < len(errands); {
+	over := make(chan struct{})
+	go func() {
+		c.group.Wait()
+		close(over)
+	}()
+	for busy := true; busy; {
+		s.whole()
 		select {
-		case what := <-done:
-			if count[what]++; what == "" {
-				ended++
-			}
+		case <-over:
+			busy = false
 		case <-time.After(200 * time.Millisecond):
-			s.whole()
 		}
 	}
-	t.Logf("%v", count)
-	if count[doBackup] == 0 || count[doPrune] == 0 || count[doPrune+" killed"]+count[doBackup+" killed"] == 0 {
-		t.Error("not everything has run")
+	t.Logf("%v", c.count)
+	for text, n := range c.said {
+		t.Logf("%d times: %s", n, text)
 	}
 	id := s.mustBackup(archive.BackupOptions{}).Manifest.ID
 	if ids := s.whole(); len(ids) == 0 || ids[len(ids)-1] != id {
 		t.Errorf("listed: %s, newest %s", ids, id)
 	}
 	want := commitsBefore(s.load, s.mustShip().To)
+	s.run(errand{Do: doVerify})
 	to, _ := s.mustRestore(restore.Target{})
 	s.restored(to, want)
+}
+
+// crowd are errands that run at the same time, again and again.
+type crowd struct {
+	*siege
+	until time.Time
+	group sync.WaitGroup
+
+	mu          sync.Mutex
+	count, said map[string]int
+}
+
+// send runs an errand again and again. Half of the processes are killed, at random; a watch always is.
+func (c *crowd) send(e errand) {
+	for time.Now().Before(c.until) {
+		r := start(c.t, e)
+		life := time.Until(c.until) + time.Minute
+		if e.Do == doWatch || rand.IntN(2) == 0 {
+			life = time.Duration(rand.IntN(3000)) * time.Millisecond
+		}
+		select {
+		case <-r.exited:
+		case <-time.After(life):
+			r.kill()
+		}
+		o, killed := r.killed(c.t)
+		c.mu.Lock()
+		if c.count[e.Do]++; killed {
+			c.count[e.Do+" killed"]++
+		} else if o.Error != "" {
+			c.said[fmt.Sprintf("%s: %.100s", e.Do, o.Error)]++
+		}
+		c.mu.Unlock()
+		if strings.Contains(o.Error, "fault of the program") || e.Do == doVerify && strings.Contains(o.Error, "damaged") {
+			c.t.Errorf("%s: %s", e.Do, o.Error)
+		}
+	}
 }
