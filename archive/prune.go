@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"bdbvault/manifest"
@@ -99,7 +98,7 @@ func Prune(ctx context.Context, repo *repository.Repository, opt PruneOptions) (
 		}
 	}
 	p.result.PutBack = back
-	if len(p.fulls) == 0 && len(p.voids) == 0 {
+	if len(p.fulls) == 0 {
 		opt.Progress.Note("environment " + opt.Env + " has no backup: nothing is removed")
 		return p.tell(), nil
 	}
@@ -256,9 +255,6 @@ func (d *doomed) addList(s *stock, c *manifest.Condemned, place map[manifest.Seg
 
 // decide applies the policy and draws the conclusions.
 func (p *pruner) decide() error {
-	if !slices.ContainsFunc(p.fulls, func(f *full) bool { return f.Usable }) {
-		return fmt.Errorf("environment %s: %w", p.opt.Env, ErrNoneUsable)
-	}
 	for _, f := range p.fulls {
 		if p.stock.holds[f.ID] {
 			f.Keep = "held"

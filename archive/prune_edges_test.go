@@ -1,0 +1,159 @@
+package archive_test
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bdbvault/archive"
+	"bdbvault/manifest"
+)
+
+// sparse keeps the last n backups and the log that they need, and comes to its end.
+func (p *past) sparse(n int) *archive.PruneResult {
+	p.t.Helper()
+	res, err := archive.Prune(p.t.Context(), p.repo, archive.PruneOptions{Env: "test", Policy: manifest.Policy{Last: n, Window: &manifest.Span{}}, Location: time.UTC})
+	if err != nil {
+		p.fail("%v", err)
+	}
+	return res
+}
+
+// objectsOf counts all but log, which a prune leaves alone while it is young.
+func objectsOf(a archive.Amount) int { return a.Backups + a.Packs + a.Maps }
+
+// stays is the verdict on a backup.
+func stays(res *archive.PruneResult, id manifest.BackupID) (keep bool, why string) {
+	for _, b := range res.Backups {
+		if b.ID == id {
+			return b.Keep, strings.Join(b.Why, ", ")
+		}
+	}
+	return false, "not there"
+}
+
+// oldest are the backups listed, the oldest first.
+func (p *past) oldest() []manifest.BackupID { return slices.Sorted(maps.Keys(p.backups())) }
+
+// TestPruneEdgeGrace: the grace period runs from when a list is stored, however long before that its prune had looked. What is condemned is
+// condemned once.
+func TestPruneEdgeGrace(t *testing.T) {
+	p := newPast(t, 2)
+	p.committed(3)
+	before := len(p.objects())
+	if err := p.keepLast(1, atStep("condemn", "never", func() { p.now = p.now.Add(grace / 4) })); err != nil {
+		t.Fatal(err)
+	}
+	p.now = p.now.Add(time.Hour)
+	if res := p.keepsLast(1); objectsOf(res.Condemned) != 0 || res.Pending.Backups != 2 || !res.Deleted.Empty() {
+		t.Errorf("an hour later: %+v", res)
+	}
+	p.now = p.now.Add(grace - time.Hour)
+	if res := p.keepsLast(1); !res.Deleted.Empty() {
+		t.Errorf("when the grace period is just over: %+v", res)
+	}
+	p.now = p.now.Add(time.Second)
+	if res := p.keepsLast(1); res.Deleted.Packs == 0 || objectsOf(res.Condemned) != 0 || len(p.objects()) >= before {
+		t.Errorf("a second later: %+v", res)
+	}
+}
+
+// keepsLast is keepLast that comes to its end.
+func (p *past) keepsLast(n int) *archive.PruneResult {
+	p.t.Helper()
+	res, err := archive.Prune(p.t.Context(), p.repo, archive.PruneOptions{Env: "test", Policy: manifest.Policy{Last: n}, Location: time.UTC})
+	if err != nil {
+		p.fail("%v", err)
+	}
+	return res
+}
+
+// TestPruneEdgeRunning: what a backup that goes on has stored is left alone, until it would be void.
+func TestPruneEdgeRunning(t *testing.T) {
+	p := newPast(t, 3)
+	p.committed(2)
+	p.now = p.now.Add(48 * time.Hour)
+	p.begin()
+	r := p.running[0]
+	p.now = p.now.Add(grace)
+	if res := p.sparse(2); objectsOf(res.Condemned) != 0 {
+		t.Errorf("condemned: %+v", res.Condemned)
+	}
+	if !p.look(r) {
+		t.Fatal("a backup is in the way of a prune")
+	}
+	p.running = nil // killed
+	p.now = p.now.Add(time.Second)
+	res := p.sparse(2)
+	if res.Orphans.Packs == 0 || res.Orphans.Maps != 1 || res.Condemned.Packs != res.Orphans.Packs {
+		t.Errorf("condemned of a dead run: %+v", res)
+	}
+	p.now = p.now.Add(grace + time.Second)
+	if gone := p.sparse(2).Deleted; gone.Packs != res.Condemned.Packs || gone.Maps != 1 {
+		t.Errorf("deleted of a dead run: %+v of %+v", gone, res.Condemned)
+	}
+}
+
+// heldTooLate is a backup that a killed prune has condemned and taken, and the next one put back because it was held just then. Its objects stand in a list,
+// and it is released again.
+func heldTooLate(t *testing.T) (*past, manifest.BackupID) {
+	p := newPast(t, 4)
+	id := p.committed(3)
+	policy := archive.PruneOptions{Env: "test", Policy: manifest.Policy{Last: 1, Window: &manifest.Span{}}, Location: time.UTC}
+	policy.Step = atStep("expire", "expired", func() {
+		if _, ok := errors.AsType[*archive.PrunedError](archive.Hold(t.Context(), p.repo, "test", id, "test")); !ok {
+			t.Fatal("a hold that comes too late is taken")
+		}
+	})
+	if _, err := archive.Prune(t.Context(), p.repo, policy); !errors.Is(err, errKilled) || len(p.backups()) != 1 {
+		t.Fatalf("%v; %v", err, p.oldest())
+	}
+	p.now = p.now.Add(time.Hour)
+	res := p.sparse(1)
+	if keep, why := stays(res, id); !keep || why != "held" || !slices.Equal(res.PutBack, []manifest.BackupID{id}) || objectsOf(res.Condemned) != 0 {
+		t.Fatalf("put back: %+v", res)
+	}
+	if _, err := archive.Release(t.Context(), p.repo, "test", id); err != nil {
+		t.Fatal(err)
+	}
+	return p, id
+}
+
+// TestPruneEdgeTwice: a backup that was put back and goes again can be had back again, also when the first list is over and phase two has done its
+// work. In the end all of it goes.
+func TestPruneEdgeTwice(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		after time.Duration // that it goes again; an hour more, and the first list is over
+	}{{"before the first list is over", time.Hour}, {"after", grace}} {
+		t.Run(test.name, func(t *testing.T) {
+			p, id := heldTooLate(t)
+			p.now = p.now.Add(test.after)
+			again := p.sparse(1)
+			if keep, _ := stays(again, id); keep || again.Condemned.Packs == 0 || again.Condemned.Segments == 0 {
+				t.Fatalf("goes again: %+v", again)
+			}
+			p.now = p.now.Add(grace - time.Hour) // the first list is over, the second is not
+			p.sparse(1)
+			m := p.parent
+			if res, err := archive.Undo(t.Context(), p.repo, "test", again.Prune); err != nil || len(res.Lost) > 0 || p.backups()[id] == nil {
+				t.Fatalf("undo: %+v %v", res, err)
+			}
+			if lacks := whatLacks(p.objects(), p.backups()[id]); lacks != "" {
+				t.Fatalf("it is back and lacks %s", lacks)
+			}
+			p.now = p.now.Add(time.Hour)
+			p.sparse(1)
+			p.now = p.now.Add(grace + time.Second)
+			p.sparse(1)
+			for key := range p.objects() {
+				if n, err := manifest.ParseObjectKey("test", key); err == nil && names(m)[n.Key("test")] == 0 {
+					t.Errorf("%s is left", key)
+				}
+			}
+		})
+	}
+}
