@@ -29,3 +29,13 @@ func LookAround(d time.Duration) (undo func()) {
 	lookAround = d
 	return func() { lookAround = old }
 }
+
+// ErrStale is that of a prune that stood still for too long.
+var ErrStale = errStale
+
+// SmallMemory bounds the manifests that a prune remembers, and those that it takes at once, in bytes.
+func SmallMemory(remembered, expire int64) (undo func()) {
+	r, e := maxRemembered, maxExpire
+	maxRemembered, maxExpire = remembered, expire
+	return func() { maxRemembered, maxExpire = r, e }
+}

@@ -69,8 +69,8 @@ type Amount struct {
 // Empty reports whether there is nothing.
 func (a Amount) Empty() bool { return a.Backups+a.Packs+a.Maps+a.Segments == 0 }
 
-// maxExpire bounds the manifests that one prune embeds in its list. More backups go by the next prune.
-const maxExpire = 32 << 20
+// maxExpire bounds the manifests that one prune embeds in its list. More backups go by the next prune. Tests make it smaller.
+var maxExpire int64 = 32 << 20
 
 // Prune removes what the policy does not keep, in two phases and without locks. It condemns what goes, and deletes what an earlier prune condemned
 // longer than the grace period ago and nothing has come to need since.

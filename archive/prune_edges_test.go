@@ -1,7 +1,9 @@
 package archive_test
 
 import (
+	"context"
 	"errors"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -10,6 +12,8 @@ import (
 
 	"bdbvault/archive"
 	"bdbvault/manifest"
+	"bdbvault/remote"
+	"bdbvault/remote/repository"
 )
 
 // sparse keeps the last n backups and the log that they need, and comes to its end.
@@ -51,11 +55,18 @@ func TestPruneEdgeGrace(t *testing.T) {
 	if res := p.keepsLast(1); objectsOf(res.Condemned) != 0 || res.Pending.Backups != 2 || !res.Deleted.Empty() {
 		t.Errorf("an hour later: %+v", res)
 	}
+	if res := p.keepsLast(1); res.Prune != "" || !res.Condemned.Empty() || res.Pending.Segments == 0 {
+		t.Errorf("and once more: %+v", res)
+	}
 	p.now = p.now.Add(grace - time.Hour)
 	if res := p.keepsLast(1); !res.Deleted.Empty() {
 		t.Errorf("when the grace period is just over: %+v", res)
 	}
 	p.now = p.now.Add(time.Second)
+	have := p.objects()
+	if res, err := archive.Prune(t.Context(), p.repo, archive.PruneOptions{Env: "test", Policy: manifest.Policy{Last: 1}, DryRun: true}); err != nil || res.Deleted.Packs == 0 || !maps.Equal(have, p.objects()) {
+		t.Errorf("a dry run: %+v %v", res, err)
+	}
 	if res := p.keepsLast(1); res.Deleted.Packs == 0 || objectsOf(res.Condemned) != 0 || len(p.objects()) >= before {
 		t.Errorf("a second later: %+v", res)
 	}
@@ -155,5 +166,135 @@ func TestPruneEdgeTwice(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPruneEdgeLists: a list that nobody can read is one by which nothing is deleted. It goes when it is old, as all do.
+func TestPruneEdgeLists(t *testing.T) {
+	p := newPast(t, 5)
+	p.committed(2)
+	p.put(manifest.CondemnedKey("test", "20260101T000000Z-0bad"), []byte("?"))
+	if res := p.keepsLast(2); !res.Pending.Empty() {
+		t.Errorf("pending: %+v", res.Pending)
+	}
+	for range 3 {
+		p.now = p.now.Add(grace + time.Second)
+		p.keepsLast(2)
+	}
+	for key := range p.objects() {
+		if strings.HasPrefix(key, manifest.CondemnedPrefix("test")) {
+			t.Errorf("%s is left", key)
+		}
+	}
+}
+
+// TestPruneEdgeVoid: a manifest that came too late is no backup, keeps nobody's place, and goes when its backup has surely been told.
+func TestPruneEdgeVoid(t *testing.T) {
+	p := newPast(t, 6)
+	id := p.committed(1)
+	p.now = p.now.Add(48 * time.Hour)
+	p.begin()
+	r := p.running[0]
+	if !p.look(r) {
+		t.Fatal("it finds not what it has stored")
+	}
+	p.now = p.now.Add(grace/2 + time.Second)
+	p.commit(r)
+	there := func() bool { return p.objects()[manifest.ManifestKey("test", r.m.ID)] != 0 }
+	if res := p.keepsLast(1); len(res.Backups) != 1 || p.backups()[id] == nil || !there() {
+		t.Errorf("%+v; it is there: %v", res.Backups, there())
+	}
+	p.now = p.now.Add(grace + time.Second)
+	if p.keepsLast(1); there() {
+		t.Error("it is still there")
+	}
+}
+
+// TestPruneEdgeStale: a prune that stood still for half the grace period deletes nothing, and takes no backup.
+func TestPruneEdgeStale(t *testing.T) {
+	for _, at := range []string{"delete", "condemned", "expire"} {
+		p := newPast(t, 7)
+		p.committed(3)
+		if p.keepsLast(2); at == "delete" {
+			p.now = p.now.Add(grace + time.Second)
+		}
+		p.repo.Info.GraceSeconds = 2 // by this host's clock
+		before := p.objects()
+		err := p.keepLast(1, atStep(at, "never", func() { time.Sleep(1100 * time.Millisecond) }))
+		if !errors.Is(err, archive.ErrStale) {
+			t.Errorf("at %q: %v", at, err)
+		}
+		after := p.objects()
+		for key := range before {
+			if after[key] == 0 && !strings.Contains(key, "no-pack") {
+				t.Errorf("at %q: %s is deleted", at, key)
+			}
+		}
+	}
+}
+
+// slow is a store in which a put takes until the clock has been moved on.
+type slow struct {
+	remote.Driver
+	move func(key string)
+}
+
+func (d slow) Put(ctx context.Context, key string, body io.ReaderAt, size int64, opt remote.PutOptions) error {
+	d.move(key)
+	return d.Driver.Put(ctx, key, body, size, opt)
+}
+
+// TestPruneEdgeLateUndo: a manifest that is put back when phase two may have begun is void, whatever its undo had found before. So is one that a prune puts
+// back because it is held.
+func TestPruneEdgeLateUndo(t *testing.T) {
+	p := newPast(t, 8)
+	id := p.committed(3)
+	res := p.keepsLast(1)
+	p.now = p.now.Add(time.Hour)
+	fast := p.repo.Bucket
+	p.repo.Bucket = remote.New(slow{p.store, func(key string) {
+		if strings.HasPrefix(key, "test/backups/") {
+			p.now = p.now.Add(grace)
+		}
+	}}, remote.Options{RetryFor: -1})
+	undone, err := archive.Undo(t.Context(), p.repo, "test", res.Prune)
+	if _, void := errors.AsType[*repository.VoidError](err); !void || p.backups()[id] != nil {
+		t.Errorf("an undo that was frozen: %+v %v", undone, err)
+	}
+	p.repo.Bucket = fast
+	if _, err := archive.Undo(t.Context(), p.repo, "test", res.Prune); err == nil {
+		t.Error("an undo that comes too late is done")
+	}
+}
+
+// TestPruneEdgeLateHold: what is held and can't be put back in time any more holds up no prune.
+func TestPruneEdgeLateHold(t *testing.T) {
+	p := newPast(t, 9)
+	id := p.committed(3)
+	p.keepLast(1, atStep("expire", "expired", func() { archive.Hold(t.Context(), p.repo, "test", id, "test") }))
+	p.now = p.now.Add(grace - time.Second)
+	if res := p.keepsLast(1); len(res.PutBack) > 0 || p.backups()[id] != nil {
+		t.Errorf("put back: %+v", res)
+	}
+}
+
+// TestPruneEdgeMany: manifests that are too large to be remembered are read again, and more than fit into one list go by the next prunes.
+func TestPruneEdgeMany(t *testing.T) {
+	defer archive.SmallMemory(0, 1)()
+	p := newPast(t, 10)
+	p.committed(4)
+	for left := 3; left > 0; left-- {
+		res := p.keepsLast(1)
+		if res.Condemned.Backups != 1 || len(p.backups()) != left {
+			t.Fatalf("%d backups are left: %+v", len(p.backups()), res)
+		}
+		if keep, why := stays(res, res.Backups[len(res.Backups)-2].ID); left > 1 && (!keep || why != "goes by the next prune") {
+			t.Errorf("the next: %v, %s", keep, why)
+		}
+		p.now = p.now.Add(time.Second)
+		if _, err := archive.Undo(t.Context(), p.repo, "test", res.Prune); err != nil || len(p.backups()) != left+1 {
+			t.Fatalf("undo: %v, %d backups", err, len(p.backups()))
+		}
+		p.keepsLast(1)
 	}
 }

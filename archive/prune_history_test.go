@@ -31,6 +31,7 @@ type past struct {
 	t     *testing.T
 	rng   *rand.Rand
 	now   time.Time
+	store remote.Driver
 	repo  *repository.Repository
 	trace []string
 
@@ -67,7 +68,8 @@ type run struct {
 func newPast(t *testing.T, seed uint64) *past {
 	p := &past{t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		unneeded: map[string]time.Time{}, missed: map[string]time.Time{}, gone: map[manifest.BackupID]string{}, held: map[manifest.BackupID]bool{}}
-	bucket := remote.New(remotetest.NewMemory(func() time.Time { return p.now }), remote.Options{RetryFor: -1})
+	p.store = remotetest.NewMemory(func() time.Time { return p.now })
+	bucket := remote.New(p.store, remote.Options{RetryFor: -1})
 	var err error
 	if p.repo, err = repository.Init(t.Context(), bucket, "test"); err != nil {
 		t.Fatal(err)

@@ -68,6 +68,9 @@ func TestHoldInsidePrune(t *testing.T) {
 					t.Fatal(err)
 				}
 				there := p.backups()[id] != nil
+				if kill == "never" && at != "expired" && !there {
+					t.Error("the prune saw the hold, and took the backup")
+				}
 				if held == nil && !there {
 					t.Fatal("it was said to be held, and is gone")
 				}

@@ -153,8 +153,9 @@ type full struct {
 	manifest *manifest.Manifest // if it was small enough to be remembered
 }
 
-// maxRemembered bounds the manifests that are remembered, in stored bytes. Others are read again if they expire.
-const maxRemembered = 8 << 20
+// maxRemembered bounds the manifests that are remembered, in stored bytes. Others are read again if they expire. Tests make it
+// smaller.
+var maxRemembered int64 = 8 << 20
 
 // fulls reads all manifests. One that can't be read stops everything: what it needs is not known.
 func (s *stock) fulls(ctx context.Context) ([]*full, error) {
