@@ -202,6 +202,8 @@ func diskHint(err error) string {
 		return "The disk is full: make room. The same command then goes on."
 	case errors.Is(err, syscall.EROFS):
 		return "The file system is mounted read-only."
+	case errors.Is(err, syscall.EMFILE):
+		return "Raise the limit of open files (ulimit -n, LimitNOFILE= of a unit). Backup and ship hold every log file open; those that are stored need not lie there: bdbvault watch --remove-shipped-logs"
 	}
 	return ""
 }
