@@ -22,7 +22,8 @@ type look struct {
 	damaged     map[manifest.Hash]bool // found so by verify
 	segments    map[string]bool        // condemned, by the names that SegmentName.String gives
 	spoilt      map[string]bool        // segments found damaged
-	date        time.Time              // before anything was looked at
+	suspects    *suspects
+	date        time.Time // before anything was looked at
 }
 
 // maxCondemned bounds a condemned list: a hundred bytes per name, and the manifests of expired backups.
@@ -32,7 +33,7 @@ const maxCondemned = 1 << 30
 // condemns later is younger than it.
 func (b *backup) look(ctx context.Context) (*look, error) {
 	l := &look{packs: map[manifest.Hash]int64{}, maps: map[manifest.Hash]int64{}, condemned: map[manifest.Hash]bool{}, damaged: map[manifest.Hash]bool{},
-		segments: map[string]bool{}, spoilt: map[string]bool{}}
+		segments: map[string]bool{}, spoilt: map[string]bool{}, suspects: newSuspects(b.parent)}
 	lists, err := l.unusable(ctx, b.repo.Bucket, b.opt.Env)
 	if err != nil {
 		return nil, err
@@ -46,6 +47,7 @@ func (b *backup) look(ctx context.Context) (*look, error) {
 	_, err = b.repo.ListPacks(ctx, env, func(i remote.Info) error {
 		if h, err := manifest.ParsePackKey(env, i.Key); err == nil {
 			l.packs[h] = i.Size
+			l.suspects.add(h, i)
 		}
 		return nil
 	})
@@ -55,6 +57,7 @@ func (b *backup) look(ctx context.Context) (*look, error) {
 	_, err = b.repo.Bucket.List(ctx, manifest.MapsPrefix(env), "", func(i remote.Info) error {
 		if h, err := manifest.ParseMapKey(env, i.Key); err == nil {
 			l.maps[h] = i.Size
+			l.suspects.add(h, i)
 		}
 		return nil
 	})
@@ -111,8 +114,8 @@ func (l *look) condemn(ctx context.Context, bucket *remote.Bucket, key string) e
 	return nil
 }
 
-// missing lists what the manifest names and the look did not find as it was stored.
-func (l *look) missing(m *manifest.Manifest, maps map[manifest.Hash]int64) map[manifest.Hash]string {
+// missing lists what the manifest names and the look did not find as it was stored, or somebody has replaced.
+func (l *look) missing(m *manifest.Manifest, maps map[manifest.Hash]int64, replaced map[manifest.Hash]string) map[manifest.Hash]string {
 	lost := map[manifest.Hash]string{}
 	check := func(h manifest.Hash, want int64, have map[manifest.Hash]int64) {
 		size, ok := have[h]
@@ -125,6 +128,8 @@ func (l *look) missing(m *manifest.Manifest, maps map[manifest.Hash]int64) map[m
 			lost[h] = "missing from the store"
 		case size != want:
 			lost[h] = fmt.Sprintf("%d bytes in the store instead of %d", size, want)
+		case replaced[h] != "":
+			lost[h] = replaced[h]
 		}
 	}
 	for _, p := range m.Packs {
@@ -146,7 +151,11 @@ func (b *backup) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if lost := l.missing(b.m, b.maps); len(lost) > 0 {
+	lost, err := l.suspects.lost(ctx, b.repo.Bucket)
+	if err != nil {
+		return err
+	}
+	if lost = l.missing(b.m, b.maps, lost); len(lost) > 0 {
 		return &lostError{names: lost}
 	}
 	// Log is listed after the condemned lists: what a prune has deleted since is missing here, what it has not is named there.
