@@ -220,8 +220,7 @@ func (d *doctor) join(ctx context.Context, c *check) {
 		return
 	}
 	c.fault(err)
-	ignored := errors.Is(err, engine.ErrNotJoinable) || errors.Is(err, engine.ErrStaleRegion) || errors.Is(err, engine.ErrNotSupported)
-	if mode == archive.BulkAuto && ignored {
+	if mode == archive.BulkAuto && !is[*engine.HungError](err) && !is[*engine.ChildError](err) {
 		c.warn(c.Found, c.Advice+"\nBackups are taken all the same; they miss what bulk transactions (DB_TXN_BULK) write meanwhile.")
 	}
 }

@@ -226,11 +226,11 @@ func checkFacts(r *doctorReport, e *remote.Examination) {
 	case f.ObjectLock && f.DefaultMode != "":
 		lock.note("on, by default %s for %s", strings.ToLower(string(f.DefaultMode)), days(f.DefaultFor))
 	case f.ObjectLock:
-		lock.note("on, nothing is locked by default")
+		lock.note("on; what is locked, and for how long, --retain says")
 	case !known:
 		lock.unasked(e.Settings)
 	default:
-		lock.warn("off", "Only locked objects withstand somebody who may delete versions too. It is chosen when the bucket is made.")
+		lock.warn("off", "Only locked objects (--retain) withstand somebody who may delete versions too. It is chosen when the bucket is made.")
 	}
 }
 
