@@ -23,6 +23,7 @@ type homeFile struct {
 	pageSize int64
 	lsn      bdb.LSN // of the metadata page
 	order    binary.ByteOrder
+	meta     *bdb.Meta
 	end      int64 // where the last page ends by the metadata page, which may be older than the file's length
 	crypt    bool
 	standIn  bool // libdb's placeholder under a name that is being given up
@@ -77,7 +78,7 @@ func (f *homeFile) identify(env *localenv.Env, file localenv.File) error {
 	}
 	f.kind, f.standIn = source.Kind(), source.Placeholder()
 	if m := source.Meta(); m != nil && f.kind != bdb.KindQueueExtent {
-		f.order, f.lsn, f.crypt = m.ByteOrder, m.LSN, m.Encrypted
+		f.meta, f.order, f.lsn, f.crypt = m, m.ByteOrder, m.LSN, m.Encrypted
 		f.id, f.pageSize, f.end = m.FileID, int64(m.PageSize), (int64(m.LastPage)+1)*int64(m.PageSize)
 	}
 	return source.Close()
@@ -93,7 +94,7 @@ func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
 	if err != nil {
 		return err
 	}
-	if err := r.extendHeaps(h); err != nil {
+	if err := r.layHeaps(h); err != nil {
 		return err
 	}
 	if err := r.skipUndos(h, replay); err != nil {
@@ -103,10 +104,13 @@ func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
 	if err := r.extendFreed(h); err != nil {
 		return err
 	}
-	var moves []move
+	var moves, links []move
 	for _, f := range h.files {
 		place, ok := replay.Place(f.rel, f.id)
 		to := path.Join(f.dir, place)
+		for _, name := range replay.Links(f.rel, f.id) {
+			links = append(links, move{to, path.Join(f.dir, name)})
+		}
 		switch {
 		case !ok, f.standIn, to != f.path && isExtent(to) && h.stays(to, replay):
 			if err := r.t.root.Remove(f.path); err != nil {
@@ -116,20 +120,37 @@ func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
 			moves = append(moves, move{f.path, to})
 		}
 	}
-	return r.moveAll(moves)
+	if err := r.moveAll(moves); err != nil {
+		return err
+	}
+	return r.link(links)
 }
 
-// extendHeaps gives heaps zero pages for those that they ought to have. Truncating a heap cuts the file at once, while the metadata page and the first
-// region page may stay in the cache, and redo of what was done before fails for want of that page (__heap_pg_alloc_recover).
-func (r *restorer) extendHeaps(h *home) error {
-	for _, f := range h.files {
-		if f.kind != bdb.KindHeap {
+// link gives files further names for the time of recovery. A name that something else has is left alone.
+func (r *restorer) link(links []move) error {
+	for _, l := range links {
+		if _, err := r.t.root.Lstat(l.to); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := r.extend(&f, f.end); err != nil {
+		if err := r.t.root.MkdirAll(path.Dir(l.to), 0o700); err != nil {
+			return err
+		}
+		if err := r.t.root.Link(l.from, l.to); err != nil {
+			return err
+		}
+		r.links = append(r.links, l.to)
+	}
+	return nil
+}
+
+// unlink takes the further names away.
+func (r *restorer) unlink() error {
+	for _, name := range r.links {
+		if err := r.t.root.Remove(name); err != nil {
 			return err
 		}
 	}
+	r.links = nil
 	return nil
 }
 

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"bdbvault/localenv/bdb"
@@ -19,20 +20,60 @@ func (r *restorer) extend(f *homeFile, size int64) error {
 	return errors.Join(file.Truncate(size), file.Close())
 }
 
-// extendFreed gives files zero pages for those that recovery wants to see before it frees them: see bdb.History.FreedSubdatabases. Redo of their freeing cuts the files
-// again. In encrypted files recovery can't stand zero pages.
+// extendFreed gives files pages where those are cut off that recovery wants to see before it frees them: see bdb.History.FreedSubdatabases. They are zero pages, but in
+// encrypted files surrogates, which take the place of pages that have been used anew as well. Redo of their freeing cuts the files again, and what became of them later is redone too.
 func (r *restorer) extendFreed(h *home) error {
-	last := r.story.history.FreedSubdatabases(r.story.passed())
+	freed := r.story.history.FreedSubdatabases(r.story.passed())
 	for _, f := range h.files {
-		page, ok := last[f.id]
-		if !ok || f.pageSize == 0 || f.crypt || !r.opened(&f) {
+		pages := freed[f.id]
+		if len(pages) == 0 || f.pageSize == 0 || !r.opened(&f) {
 			continue
 		}
-		if err := r.extend(&f, (int64(page)+1)*f.pageSize); err != nil {
+		if err := r.extend(&f, (int64(pages[len(pages)-1].Number)+1)*f.pageSize); err != nil {
 			return err
+		}
+		if !f.crypt {
+			continue
+		}
+		if err := r.putSurrogates(&f, pages); err != nil {
+			return fmt.Errorf("%s: %w", f.path, err)
 		}
 	}
 	return nil
+}
+
+// putSurrogates puts metadata pages where subdatabases' were: see bdb.Surrogate.
+func (r *restorer) putSurrogates(f *homeFile, pages []bdb.FreedPage) error {
+	file, err := r.t.root.OpenFile(f.path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	first := make([]byte, bdb.MetaSize)
+	if _, err = file.ReadAt(first, 0); err == nil {
+		for _, p := range pages {
+			if err = r.putSurrogate(f, file, first, p); err != nil {
+				break
+			}
+		}
+	}
+	return errors.Join(err, file.Close())
+}
+
+func (r *restorer) putSurrogate(f *homeFile, file *os.File, first []byte, p bdb.FreedPage) error {
+	var head [bdb.PageHead]byte
+	at := int64(p.Number) * f.pageSize
+	if _, err := file.ReadAt(head[:], at); err != nil {
+		return err
+	}
+	if lsn := (bdb.LSN{File: f.order.Uint32(head[:]), Offset: f.order.Uint32(head[4:])}); bdb.IsMetaPage(head) || !lsn.IsZero() && lsn.Before(p.LSN) {
+		return nil
+	}
+	page, err := bdb.Surrogate(first, p.Number, r.key)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(page, at)
+	return err
 }
 
 // opened reports whether the log knows the file by its name. Copies that the application made of a database have its id, and recovery does not touch them.

@@ -132,6 +132,9 @@ func (r *restorer) pass(ctx context.Context, scratch *scratch, stage *bdb.Replay
 	if err := r.runEngine(ctx, scratch.home()); err != nil {
 		return &RecoveryError{End: end, Err: err}
 	}
+	if err := r.unlink(); err != nil {
+		return err
+	}
 	if err := scratch.adopt(); err != nil {
 		return err
 	}

@@ -130,6 +130,7 @@ type restorer struct {
 	speller *speller
 	dirs    []string // where libdb looks for databases, as spelled
 	made    []string // folders that recovery may need and the backup did not have
+	links   []string // further names of files for the time of recovery
 	result  *Result
 }
 

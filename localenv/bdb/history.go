@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -41,9 +42,11 @@ type History struct {
 	temporary  map[string]bool     // names under which files and placeholders were made
 	databases  map[uint32]FileID   // by the short numbers that other records have for them
 	undone     []PageUndo          // of transactions that were aborted
+	spoiled    map[FileID]bool     // files in which such transactions changed pages
 	subs       map[filePage]bool   // where subdatabases begin that were open
-	freed      map[filePage]LSN    // where a page was freed last
+	freed      map[filePage][]LSN  // where such a page was freed
 	grown      []PageGroup
+	cuts       []HeapCut
 	start      LSN // the first record added
 	unreadable bool
 }
@@ -76,6 +79,9 @@ type fileTxn struct {
 	changes  []*fileChange
 	undos    []PageUndo
 	groups   []PageGroup
+	touched  map[FileID]bool // files of which it changed pages
+	emptied  map[FileID][]HeapPage
+	cuts     []HeapCut
 	last     LSN // its last record
 	prepared bool
 	partial  bool // it began before the first record added
@@ -120,8 +126,9 @@ func NewHistory() *History {
 		open:      map[uint32]*fileTxn{},
 		temporary: map[string]bool{},
 		databases: map[uint32]FileID{},
+		spoiled:   map[FileID]bool{},
 		subs:      map[filePage]bool{},
-		freed:     map[filePage]LSN{},
+		freed:     map[filePage][]LSN{},
 	}
 }
 
@@ -144,6 +151,7 @@ func (h *History) Add(r *Record) error {
 	case r.PrevLSN.Before(h.start):
 		h.txn(r.Txn).partial = true
 	}
+	h.touch(r)
 	if t := h.open[r.Txn]; t != nil {
 		t.last = r.LSN
 	}
@@ -173,6 +181,10 @@ func (h *History) take(r *Record) (ok bool) {
 		return h.addPageFree(r)
 	case typeHashGroup:
 		return h.addPageGroup(r)
+	case typeHeapTrunc:
+		return h.addHeapPage(r)
+	case typeHeapTruncMeta:
+		return h.addHeapCut(r)
 	case typeMerge:
 		if _, _, ok := r.emptyPageMoved(); ok {
 			h.merges = append(h.merges, r.LSN)
@@ -343,6 +355,8 @@ func (h *History) addChild(r *Record) bool {
 	t.changes = append(t.changes, child.changes...)
 	t.undos = append(t.undos, child.undos...)
 	t.groups = append(t.groups, child.groups...)
+	t.cuts = append(t.cuts, child.cuts...)
+	t.touch(slices.Collect(maps.Keys(child.touched))...)
 	return true
 }
 
@@ -376,9 +390,10 @@ func (h *History) addCommit(r *Record) bool {
 		return ok
 	}
 	if c.Abort {
-		h.undone = append(h.undone, t.undoing()...)
+		h.undo(t)
 	} else {
 		h.grown = append(h.grown, t.groups...)
+		h.cuts = append(h.cuts, t.cuts...)
 	}
 	delete(h.open, r.Txn)
 	for _, op := range t.ops {
@@ -393,7 +408,7 @@ func (h *History) addCommit(r *Record) bool {
 // abort forgets a transaction of which nothing more is heard.
 func (h *History) abort(id uint32) {
 	if t := h.open[id]; t != nil {
-		h.undone = append(h.undone, t.undoing()...)
+		h.undo(t)
 	}
 	delete(h.open, id)
 }

@@ -1,6 +1,10 @@
 package bdb
 
-import "slices"
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
 
 // PageUndo is a record of a transaction that did not commit, which recovery does not undo as it should:
 //
@@ -44,6 +48,42 @@ func (t *fileTxn) undoing() []PageUndo {
 	return list
 }
 
+// touch notes in which file a transaction changes pages.
+func (h *History) touch(r *Record) {
+	if r.Txn == 0 {
+		return
+	}
+	if p, ok := r.Pages(); ok {
+		h.txn(r.Txn).touch(h.databases[uint32(p.Index)])
+	}
+}
+
+func (t *fileTxn) touch(files ...FileID) {
+	for _, id := range files {
+		if t.touched == nil {
+			t.touched = map[FileID]bool{}
+		}
+		t.touched[id] = true
+	}
+}
+
+// undo notes that a transaction was aborted.
+func (h *History) undo(t *fileTxn) {
+	h.undone = append(h.undone, t.undoing()...)
+	maps.Copy(h.spoiled, t.touched)
+}
+
+// toUndo are the files in which recovery undoes what transactions did.
+func (h *History) toUndo() map[FileID]bool {
+	files := maps.Clone(h.spoiled)
+	for _, t := range h.open {
+		if !t.prepared {
+			maps.Copy(files, t.touched)
+		}
+	}
+	return files
+}
+
 // Undos are the pages of which recovery undoes what was done to them, at the end of the log added so far.
 func (h *History) Undos() []PageUndo {
 	list := slices.Clone(h.undone)
@@ -64,21 +104,32 @@ type filePage struct {
 func (h *History) addPageFree(r *Record) bool {
 	f, ok := r.fields(r.Type)
 	id, page := h.databases[f.u32()], f.u32()
-	h.freed[filePage{id, page}] = r.LSN
+	if p := (filePage{id, page}); h.subs[p] {
+		h.freed[p] = append(h.freed[p], r.LSN)
+	}
 	return ok && f.ok()
 }
 
-// FreedSubdatabases are the last pages of files on which subdatabases began that were open and whose page was freed, not before needed. Recovery has to find these pages
+// FreedPage is a page on which a subdatabase began that was open.
+type FreedPage struct {
+	Number uint32
+	LSN    LSN // of the record by which it was freed first, not before recovery begins
+}
+
+// FreedSubdatabases are the pages of files on which subdatabases began that were open and whose page was freed, not before needed. Recovery has to find these pages
 // when it opens the subdatabases once more, to do what was done to them; else it passes over all of that, and says nothing (__dbreg_register_recover). But a file is cut at
 // once where its last pages are freed, while other pages of it may still be as they were before.
-func (h *History) FreedSubdatabases(needed LSN) map[FileID]uint32 {
-	last := map[FileID]uint32{}
-	for p := range h.subs {
-		if at, ok := h.freed[p]; ok && !at.Before(needed) {
-			last[p.file] = max(last[p.file], p.page)
+func (h *History) FreedSubdatabases(needed LSN) map[FileID][]FreedPage {
+	pages := map[FileID][]FreedPage{}
+	for p, at := range h.freed {
+		if i := slices.IndexFunc(at, func(lsn LSN) bool { return !lsn.Before(needed) }); i >= 0 {
+			pages[p.file] = append(pages[p.file], FreedPage{p.page, at[i]})
 		}
 	}
-	return last
+	for _, list := range pages {
+		slices.SortFunc(list, func(a, b FreedPage) int { return cmp.Compare(a.Number, b.Number) })
+	}
+	return pages
 }
 
 // PageGroup is a __ham_groupalloc record, by which a file grew for a hash subdatabase. Redo raises the last page in the metadata page to the group's even if that page

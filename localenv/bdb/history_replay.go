@@ -29,7 +29,8 @@ import (
 // The plan is this. Files lie under the names they had, by committed transactions, when copying began. File operations of transactions
 // that were committed before that, or never, are skipped: what they did is in the copies, or must not be. All others are redone in their
 // turn, for which AmendRedo takes away what misleads recovery; its own checks by file id do the rest. Only the renaming of a queue with
-// extents ends a stage: what it does is then done by placing the files for the next one.
+// extents ends a stage: what it does is then done by placing the files for the next one. Files with pages that have to be undone are
+// pinned: they lie under their last name and are found under all others as well, for recovery undoes before it renames.
 type Replay struct {
 	Until      LSN         // the first record that is not laid down; zero: all are
 	Files      []LaidFile  // what the log says about where files lie
@@ -47,6 +48,7 @@ type LaidFile struct {
 	Dir    string // the data directory, as DB_CONFIG spells it; empty: home, or the log does not say
 	Absent bool   // it must not be there: the log makes it, or it never was
 	Moved  bool   // the log renames, makes or removes it; else it lies right where it was found
+	Pinned bool   // it lies under the last of its names and has to be found under the others too: see Replay.Links
 
 	names []string // all it ever had
 }
@@ -88,13 +90,14 @@ func (e *QueueError) Error() string {
 func (h *History) Replay(needed, begun LSN) ([]*Replay, error) {
 	var stages []*Replay
 	state := h.startAt(needed, begun)
+	state.pinned = h.pinned(begun)
 	found := &replayState{copied: begun}
 	for _, cut := range h.queueMoves(state) {
 		if err := cut.check(); err != nil {
 			return nil, err
 		}
 		stages = append(stages, h.stage(state, found, cut.at))
-		found = &replayState{copied: cut.at, placed: state.placed}
+		found = &replayState{copied: cut.at, placed: state.placed, pinned: state.pinned}
 		state = state.after(cut)
 	}
 	stages = append(stages, h.stage(state, found, LSN{}))
@@ -129,6 +132,7 @@ type replayState struct {
 	copied LSN                  // transactions committed before are in the files
 	late   map[*fileLife]LSN    // for these, later ones too
 	placed map[*fileChange]bool // and these changes
+	pinned map[*fileLife]bool   // and all changes to these
 }
 
 // startAt is the state at needed, but for the files that were made since, which are as of begun. If their names get in the way of others, all
@@ -172,7 +176,7 @@ func (f *fileLife) hadName(names map[string]bool, s *replayState, until LSN) boo
 }
 
 func (s *replayState) after(cut queueCut) *replayState {
-	next := &replayState{copied: cut.at, placed: maps.Clone(s.placed)}
+	next := &replayState{copied: cut.at, placed: maps.Clone(s.placed), pinned: s.pinned}
 	if next.placed == nil {
 		next.placed = map[*fileChange]bool{}
 	}
@@ -189,6 +193,9 @@ func (s *replayState) has(c *fileChange) bool {
 
 // of is the LSN before which transactions are in the file.
 func (s *replayState) of(f *fileLife) LSN {
+	if s.pinned[f] {
+		return LSN{1<<32 - 1, 1<<32 - 1}
+	}
 	if late, ok := s.late[f]; ok {
 		return late
 	}
@@ -217,7 +224,7 @@ func (h *History) stage(state, found *replayState, until LSN) *Replay {
 
 // laid says where the file has to lie.
 func (f *fileLife) laid(state *replayState) LaidFile {
-	l := LaidFile{ID: f.id, Name: f.origin(), Moved: len(f.changes) > 0, names: []string{f.name, f.opened}}
+	l := LaidFile{ID: f.id, Name: f.origin(), Moved: len(f.changes) > 0, Pinned: state.pinned[f], names: []string{f.name, f.opened}}
 	for _, c := range f.changes {
 		done := state.has(c)
 		switch {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -487,15 +486,17 @@ func TestFreedSubdatabases(t *testing.T) {
 	open(3, a, 9)
 	open(4, b, 6)
 	before := free(typePageFree, 4, 6)
+	free(typePageFree, 1, 4)
 	needed := free(typePageFree, 2, 7) // no subdatabase begins there
+	first := free(typePageFree, 1, 4)
 	free(typePageFree, 1, 4)
 	open(1, b, 0) // the number is another file's now
 	free(typePageFreeData, 1, 9)
-	if got, want := l.history().FreedSubdatabases(needed), (map[FileID]uint32{a: 4}); !maps.Equal(got, want) {
+	if got, want := l.history().FreedSubdatabases(needed), (map[FileID][]FreedPage{a: {{4, first}}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	if got, want := l.history().FreedSubdatabases(before), (map[FileID]uint32{a: 4, b: 6}); !maps.Equal(got, want) {
-		t.Errorf("%v, want %v", got, want)
+	if got := l.history().FreedSubdatabases(before); len(got) != 2 || len(got[a]) != 1 || !slices.Equal(got[b], []FreedPage{{6, before}}) {
+		t.Errorf("%v", got)
 	}
 }
 

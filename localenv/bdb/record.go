@@ -31,30 +31,31 @@ func (r *Record) Next() LSN { return LSN{r.LSN.File, r.LSN.Offset + r.Len} }
 
 // The record types that this package understands, as libdb's .src files number them.
 const (
-	typeRegister     = 2
-	typeRegop        = 10
-	typeCheckpoint   = 11
-	typeChild        = 12
-	typePrepare      = 13
-	typeRecycle      = 14
-	typeFirstPage    = 20 // types of access methods, whose records change pages, are below 100
-	typeHashGroup    = 32 // __ham_groupalloc
-	typeDebug        = 47
-	typeNoop         = 48
-	typePageFree     = 50
-	typePageFreeData = 52
-	typePageInit     = 60
-	typeEndPage      = 100
-	typeFileRemove   = 141
-	typeMetasub      = 142
-	typeCreate       = 143
-	typeRemove       = 144
-	typeWrite        = 145
-	typeRename       = 146
-	typeRelink       = 147 // the first of those that came later
-	typeMerge        = 148
-	typeRenameNoUndo = 150
-	typeHeapTrunc    = 154 // the last
+	typeRegister      = 2
+	typeRegop         = 10
+	typeCheckpoint    = 11
+	typeChild         = 12
+	typePrepare       = 13
+	typeRecycle       = 14
+	typeFirstPage     = 20 // types of access methods, whose records change pages, are below 100
+	typeHashGroup     = 32 // __ham_groupalloc
+	typeDebug         = 47
+	typeNoop          = 48
+	typePageFree      = 50
+	typePageFreeData  = 52
+	typePageInit      = 60
+	typeEndPage       = 100
+	typeFileRemove    = 141
+	typeMetasub       = 142
+	typeCreate        = 143
+	typeRemove        = 144
+	typeWrite         = 145
+	typeRename        = 146
+	typeRelink        = 147 // the first of those that came later
+	typeMerge         = 148
+	typeRenameNoUndo  = 150
+	typeHeapTruncMeta = 153
+	typeHeapTrunc     = 154 // the last
 )
 
 // Log versions from which records look otherwise.
