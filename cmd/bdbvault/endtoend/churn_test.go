@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,6 +141,8 @@ type churned struct {
 	count  *tally
 	chain  []*manifest.Manifest // backups of the present timeline
 	alone  bool                 // the last restore to a backup's own consistent-at was compared with nothing
+
+	resting atomic.Bool // the workloads pause, or are about to
 }
 
 func churn(t *testing.T, shape churnShape, seed uint64, count *tally) {
@@ -171,16 +174,19 @@ func (c *churned) atRest() {
 	c.t.Helper()
 	reached, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	opt := c.disturbed()
-	disturb := opt.Step
+	disturb, rest := opt.Step, sync.OnceFunc(func() { close(reached) })
 	opt.Step = func(stage string) error {
-		if stage != "log-end" {
-			return disturb(stage)
+		if stage == "log-end" {
+			c.resting.Store(true)
+			rest() // copying begins anew if log files were removed meanwhile
+			<-goOn
 		}
-		disturb = func(string) error { return nil }
-		close(reached)
-		<-goOn
-		return nil
+		if c.resting.Load() {
+			return nil
+		}
+		return disturb(stage)
 	}
+	defer c.resting.Store(false)
 	var m *manifest.Manifest
 	var err error
 	go func() {
@@ -316,7 +322,7 @@ func (d *disturber) Note(text string)  { d.c.t.Log(text) }
 func (d *disturber) File(string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.n++; d.n < 20 {
+	if d.n++; d.n < 20 && !d.c.resting.Load() {
 		d.c.step(1) // an error comes up at the next stage
 	}
 }
