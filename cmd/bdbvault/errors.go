@@ -318,7 +318,7 @@ func storeHint(err error) string {
 	case errors.Is(e, remote.ErrNoLock):
 		return "Object lock needs a bucket that was made for it (aws s3api create-bucket --object-lock-enabled-for-bucket; mc mb --with-lock). AWS can switch it on later as well. Or leave out --retain."
 	case e.Op == "lock" && e.Kind == remote.Denied:
-		return "With --retain the keys need s3:PutObjectRetention and s3:GetObjectRetention besides put, get and list."
+		return "With --retain the keys need s3:PutObjectRetention and s3:GetObjectRetention besides put, get and list, and no policy may forbid locks of that length."
 	case e.Kind == remote.NoBucket && (errors.Is(e, fs.ErrNotExist) || errors.Is(e, syscall.ENOTDIR)):
 		return "Check the path, and that the file system is mounted. A new repository: bdbvault init"
 	}

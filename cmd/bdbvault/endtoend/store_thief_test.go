@@ -312,6 +312,9 @@ func TestLockRefused(t *testing.T) {
 	for _, args := range [][]string{{"list", "--as-of", "2026-01-01T00:00:00Z"}, {"restore", "--to", t.TempDir(), "--as-of", "2026-01-01T00:00:00Z"}} {
 		dir.fails(1, []string{"keeps no versions"}, args...)
 	}
+	v.next().fails(1, []string{"permission denied", "forbid locks of that length"}, "backup", "--retain", "7d")
+	v.next().fails(2, []string{"--lock needs --retain"}, "backup", "--lock", "compliance")
+	v.next().fails(2, []string{"want governance or compliance"}, "ship", "--retain", "30d", "--lock", "some")
 	if err := v.bank.Stop(); err != nil {
 		t.Fatal(err)
 	}
