@@ -36,6 +36,7 @@ type BackupOptions struct {
 	BulkSafe       string // BulkAuto (also ""), BulkRequire or BulkOff
 	ReadAll        bool   // read every file, also those whose inode says that they are unchanged
 	Lock           Lock   // of all that a restore needs; the zero value locks nothing
+	Offline        bool   // nobody has the environment open, which is looked at and not believed; it need not have a log. Nothing is joined
 	AllowDamaged   bool   // take pages that are bad on the source's disk, and record them
 	StateDir       string
 	Engine         engine.Engine // nil: none, the environment is not joined
@@ -86,6 +87,7 @@ type backup struct {
 	maps     map[manifest.Hash]int64 // maps that the manifest names, with their sizes
 	segments []manifest.SegmentName  // of the timeline, from the needed-from file on
 	end      bdb.LSN
+	closed   *localenv.Closed // offline: as it was before the first page
 	lock     remote.Retention // of what this run stores
 	locked   lockedKeys       // what it has stored so
 	result   BackupResult
@@ -273,6 +275,10 @@ func (b *backup) retire() {
 
 // withFlag runs fn while the engine holds the hot-backup flag, as far as was asked and is possible, and records which it was.
 func (b *backup) withFlag(ctx context.Context, fn func(context.Context) error) error {
+	if b.opt.Offline {
+		b.m.BulkSafe = manifest.BulkSafe{Asked: BulkOff, Why: "nobody had the environment open"}
+		return b.whileClosed(ctx, fn)
+	}
 	mode := b.opt.BulkSafe
 	if mode == "" {
 		mode = BulkAuto
@@ -324,7 +330,12 @@ func (b *backup) copyPages(ctx context.Context) (err error) {
 	if err := b.step("log-open"); err != nil {
 		return err
 	}
-	if b.log, err = b.env.OpenLog(ctx); err != nil {
+	b.log, err = b.env.OpenLog(ctx)
+	if b.opt.Offline && errors.Is(err, localenv.ErrNoLog) {
+		b.log, b.m.NoLog = nil, true
+		return b.copyFiles(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	if b.m.NeededFrom, err = neededFrom(ctx, b.log); err != nil {
@@ -396,6 +407,9 @@ func neededFrom(ctx context.Context, log *localenv.Log) (bdb.LSN, error) {
 
 // finish ships the log, stores the maps and commits.
 func (b *backup) finish(ctx context.Context) error {
+	if b.m.NoLog {
+		return b.finishPlain(ctx)
+	}
 	b.m.ConsistentAt = b.end
 	var err error
 	if b.m.ConsistentHash, err = newPrefixHash(b.log, b.end.File).upTo(ctx, b.end.Offset); err != nil {
@@ -434,7 +448,11 @@ func (b *backup) checkPages() error {
 			e.MaxLSN, e.Unlogged = j.stats.MaxLSN, j.stats.Unlogged
 		}
 		b.result.PagesNotInLog += e.Unlogged
-		if b.end.Compare(e.MaxLSN) <= 0 {
+		if b.m.NoLog {
+			if err := j.checkUnlogged(); err != nil {
+				return err
+			}
+		} else if b.end.Compare(e.MaxLSN) <= 0 {
 			return &LogTooShortError{File: j.name(), Page: e.MaxLSN, End: b.end}
 		}
 		if b.m.MaxPageLSN.Before(e.MaxLSN) {
@@ -457,7 +475,7 @@ func (b *backup) checkPages() error {
 func (b *backup) describe() error {
 	m := b.m
 	m.Host, _ = os.Hostname()
-	m.Home, m.Tool, m.LogVersion = b.env.Home, b.opt.Tool, b.log.Version()
+	m.Home, m.Tool = b.env.Home, b.opt.Tool
 	if b.opt.Engine != nil {
 		m.Engine = b.opt.Engine.Version()
 	}
@@ -469,9 +487,7 @@ func (b *backup) describe() error {
 		m.Parent = b.parent.ID
 	}
 	m.LogDir = b.env.LogDir.Name
-	if h, err := b.log.Header(b.m.ConsistentAt.File); err == nil {
-		m.Encrypted = h.Encrypted
-	}
+	b.describeLog()
 	for _, d := range append(b.env.Dirs[:len(b.env.Dirs):len(b.env.Dirs)], b.env.LogDir) {
 		if !utf8.ValidString(d.Name) {
 			return fmt.Errorf("directory %q in DB_CONFIG: its name is not UTF-8 and can't be stored: rename it", d.Name)

@@ -142,8 +142,10 @@ func (b *backup) sameEnvironment(ctx context.Context, jobs []*fileJob) error {
 			return nil
 		}
 	}
-	if same, err := b.continuesParent(ctx); same || err != nil {
-		return err
+	if !b.m.NoLog && !b.parent.NoLog {
+		if same, err := b.continuesParent(ctx); same || err != nil {
+			return err
+		}
 	}
 	return &OtherEnvironmentError{Env: b.opt.Env, Last: b.parent}
 }

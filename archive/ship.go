@@ -138,6 +138,9 @@ func (s *shipper) find(ctx context.Context, m *manifest.Manifest) error {
 	if err := s.at("find"); err != nil {
 		return err
 	}
+	if m.NoLog {
+		return &ChainError{Timeline: m.Timeline, Reason: "the last full backup is of a time when the environment had no log"}
+	}
 	s.timeline, s.first = m.Timeline, m.NeededFrom.File
 	from := s.first
 	var note shipped
@@ -350,6 +353,9 @@ func (b *backup) joinTimeline(ctx context.Context, s *shipper) (reason string, e
 	}
 	if b.parent == nil {
 		return "first backup", nil
+	}
+	if b.parent.NoLog {
+		return "the environment had no log before", nil
 	}
 	if b.parent.Timeline == b.leave {
 		return "a prune has condemned log of timeline " + b.leave.String() + ", or verify found it damaged", nil

@@ -10,8 +10,13 @@ import (
 	"bdbvault/localenv/bdb"
 )
 
-// manifestFormat is the newest version. Version 2 has Lock; without one, version 1 is written, which older programs read.
-const manifestFormat = 2
+// Versions of the format. Each manifest has the lowest that says all that is in it, so that older programs read what they can understand.
+const (
+	manifestPlain  = 1
+	manifestLocked = 2 // has Lock
+	manifestNoLog  = 3 // may have NoLog
+	manifestFormat = manifestNoLog
+)
 
 // Manifest describes one full backup. It is the commit marker: written last, after everything it names is stored.
 type Manifest struct {
@@ -29,7 +34,9 @@ type Manifest struct {
 	Tool        string    `json:"tool"`
 	Engine      string    `json:"engine"`
 	BulkSafe    BulkSafe  `json:"bulkSafe"`
-	Lock        *Lock     `json:"lock,omitempty"` // nil: nothing was asked to be locked
+	Offline     *Offline  `json:"offline,omitempty"` // nil: it was not said that nobody has the environment open
+	NoLog       bool      `json:"noLog,omitempty"`   // the environment has no log: what was copied is all there is. Timeline is this backup's own, LSNs are zero
+	Lock        *Lock     `json:"lock,omitempty"`    // nil: nothing was asked to be locked
 
 	LogVersion     uint32    `json:"logVersion"`
 	NeededFrom     bdb.LSN   `json:"neededFrom"`     // recovery has to start here: restore lays down this log file from its beginning
@@ -71,6 +78,12 @@ type BulkSafe struct {
 	Asked string `json:"asked"`         // auto, require or off
 	Held  bool   `json:"held"`          // the hot-backup flag was set from before the first page to after the last one
 	Why   string `json:"why,omitempty"` // why not
+}
+
+// Offline says how it was made certain that nobody had the environment open from before the first page to after the last one.
+type Offline struct {
+	Unseen  int      `json:"unseen,omitempty"`  // processes of other users that could not be asked
+	Regions []string `json:"regions,omitempty"` // region files that were there all the same
 }
 
 // Dir is a data directory.
@@ -153,7 +166,10 @@ type PageStats struct {
 // Encode writes the manifest.
 func (m *Manifest) Encode() ([]byte, error) {
 	if m.Lock != nil {
-		m.Format = manifestFormat
+		m.Format = manifestLocked
+	}
+	if m.NoLog {
+		m.Format = manifestNoLog
 	}
 	if err := m.Check(); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
@@ -175,7 +191,7 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 
 // New returns a manifest of the current format.
 func New(env string, id BackupID) *Manifest {
-	return &Manifest{Format: 1, ID: id, Environment: env}
+	return &Manifest{Format: manifestPlain, ID: id, Environment: env}
 }
 
 // Check reports the first thing in m that can't be: an index out of range, a name that leaves its directory, a size below zero.
@@ -206,6 +222,9 @@ func (m *Manifest) Check() error {
 // checkLog checks that the places in the log are in order.
 func (m *Manifest) checkLog() error {
 	needed, begun, end := m.NeededFrom, m.BegunAt, m.ConsistentAt
+	if m.NoLog && needed.IsZero() && begun.IsZero() && end.IsZero() && m.Format >= manifestNoLog {
+		return nil
+	}
 	if needed.File == 0 || end.Before(needed) || !begun.IsZero() && (end.Before(begun) || begun.Before(needed)) {
 		return fmt.Errorf("manifest %s: recovery from LSN %s, copied from %s to %s: impossible", m.ID, needed, begun, end)
 	}

@@ -34,7 +34,7 @@ const originText = "This home was restored by bdbvault. Its next full backup beg
 
 // leaveOrigin notes what the home was restored from. A standby goes on following that, and gets a note when it is promoted.
 func (r *restorer) leaveOrigin() error {
-	if r.t.standby {
+	if r.t.standby || r.m.NoLog {
 		return nil
 	}
 	return r.leave(localenv.OriginName, &localenv.Promotion{

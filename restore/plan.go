@@ -73,6 +73,7 @@ type Plan struct {
 	FetchBytes   int64              `json:"fetchBytes"`        // about
 	Requests     int                `json:"requests"`          // about
 	Encrypted    bool               `json:"encrypted"`         // the environment needs its password
+	NoLog        bool               `json:"noLog,omitempty"`   // the environment had none: what was copied is what comes back
 	Gaps         []Gap              `json:"gaps,omitempty"`    // in the log of that timeline from the backup on; see FindGaps
 	GapsTo       bdb.LSN            `json:"gapsTo,omitzero"`   // as far as they were looked for
 	PartedAt     bdb.LSN            `json:"partedAt,omitzero"` // the log behind it is that of two environments: the restore will fail
@@ -306,6 +307,9 @@ func (p *planner) unusable(id manifest.BackupID, err error) error {
 
 // plan makes the plan that begins with a backup; newer are those that follow it.
 func (p *planner) plan(ctx context.Context, m *manifest.Manifest, newer []repository.Stored) (*Plan, error) {
+	if m.NoLog {
+		return p.planPlain(m)
+	}
 	if lsn := p.target.LSN; !lsn.IsZero() && lsn.Before(m.ConsistentAt) {
 		return nil, &LogEndError{End: lsn, ConsistentAt: m.ConsistentAt, MaxPageLSN: m.MaxPageLSN}
 	}

@@ -46,6 +46,7 @@ type StoredBackup struct {
 	ConsistentTime time.Time         `json:"consistentTime,omitzero"`
 	RestorableTo   bdb.LSN           `json:"restorableTo,omitzero"` // as far as the shipped log carries it
 	RestorableTime time.Time         `json:"restorableTime,omitzero"`
+	NoLog          bool              `json:"noLog,omitempty"` // the environment had none: the backup can be restored as it is
 	Timeline       manifest.Timeline `json:"timeline,omitzero"`
 	Parent         manifest.BackupID `json:"parent,omitempty"`
 	Encrypted      bool              `json:"encrypted"`
@@ -276,6 +277,9 @@ func uploaded(m, parent *manifest.Manifest) (n int64) {
 
 // follow finds out how far the shipped log carries the backup.
 func (b *StoredBackup) follow(m *manifest.Manifest, log *LogRange) error {
+	if b.NoLog = m.NoLog; m.NoLog {
+		return nil
+	}
 	have := bdb.LSN{File: m.NeededFrom.File}
 	if log != nil {
 		have = log.To

@@ -227,6 +227,9 @@ func (r *restorer) checkPassword(ctx context.Context) error {
 	if r.key == nil {
 		return ErrPassword
 	}
+	if r.m.NoLog {
+		return nil
+	}
 	first, err := r.logs.firstRecord(ctx)
 	if err == nil {
 		_, err = bdb.ParseLogHeader(first, r.key)
@@ -283,6 +286,10 @@ func (r *restorer) run(ctx context.Context) error {
 		{drillLog, &r.result.LogTime, r.log},
 		{drillRecover, &r.result.RecoverTime, r.recover},
 		{drillVerify, &r.result.VerifyTime, r.check},
+	}
+	if r.m.NoLog {
+		stages = slices.Delete(stages, 1, 3)
+		stages[1].do = r.checkPlain
 	}
 	for _, s := range stages {
 		r.phase(s.name)

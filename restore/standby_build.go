@@ -19,6 +19,9 @@ import (
 // earlier build or of following is compared block by block, and fetched where it differs.
 func (c *cycle) build(ctx context.Context) error {
 	plan, err := c.planBuild(ctx)
+	if err == nil && plan.NoLog {
+		err = &NoLogError{Backup: plan.Backup, What: "a standby"}
+	}
 	if err != nil {
 		return err
 	}

@@ -169,7 +169,7 @@ func (v *verifier) goesOn(c *checked, end bdb.LSN) bdb.LSN {
 func (v *verifier) ranges() []Range {
 	list := []Range{}
 	for _, c := range v.backups {
-		if c.State != StateOK {
+		if c.State != StateOK || c.ConsistentAt.IsZero() { // a backup without a log is restored as it is
 			continue
 		}
 		i := slices.IndexFunc(list, func(r Range) bool { return r.Timeline == c.Timeline && r.To == c.RestorableTo })

@@ -8,6 +8,7 @@ import (
 
 	"bdbvault/archive"
 	"bdbvault/localenv/bdb"
+	"bdbvault/localenv/engine"
 	"bdbvault/manifest"
 	"bdbvault/remote"
 	"bdbvault/remote/repository"
@@ -31,13 +32,19 @@ func backup(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := c.joinEngine(ctx, s, bulkSafe)
-	if err != nil {
-		return nil, err
+	offline := c.Bool(flagOffline)
+	var client *engine.Client
+	switch {
+	case offline && (c.Bool(flagCheckpoint) || bulkSafe == archive.BulkRequire):
+		return nil, usagef("--offline joins nothing: leave out -c and --bulk-safe require")
+	case !offline:
+		if client, err = c.joinEngine(ctx, s, bulkSafe); err != nil {
+			return nil, err
+		}
 	}
 	opt := archive.BackupOptions{
 		Env: s.name, NewEnvironment: c.Bool(flagNewEnvironment), Checkpoint: c.Bool(flagCheckpoint), BulkSafe: bulkSafe,
-		ReadAll: c.Bool(flagReadAll), Lock: lock, AllowDamaged: c.Bool(flagAllowDamaged),
+		ReadAll: c.Bool(flagReadAll), Lock: lock, AllowDamaged: c.Bool(flagAllowDamaged), Offline: offline,
 		StateDir: s.stateDir, Tool: tool, Progress: c.progress,
 	}
 	began := time.Now()

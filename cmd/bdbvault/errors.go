@@ -327,8 +327,14 @@ func storeHint(err error) string {
 
 func localHint(err error) string {
 	switch {
+	case is[*localenv.OpenError](err), is[*localenv.StirredError](err):
+		return "Stop the application, and keep it stopped until the backup has ended; or back it up as it runs, without --offline, if it is transactional."
+	case is[*archive.UnknownLogError](err):
+		return "Such an environment can't be backed up. Have it keep its log on disk, in a directory that DB_CONFIG names (set_lg_dir)."
+	case is[*restore.NoLogError](err):
+		return "Without LSN, transaction or time: --backup ID. bdbvault list shows which have log."
 	case errors.Is(err, localenv.ErrNoLog):
-		return "Only transactional environments with their log on disk can be backed up live."
+		return "Only transactional environments with their log on disk can be backed up live. One without a log has to be closed: backup --offline"
 	case errors.Is(err, localenv.ErrNotEnvironment), errors.Is(err, localenv.ErrNotDirectory):
 		return "Check -h: an environment's home is the directory with its DB_CONFIG, or with its log files."
 	case errors.Is(err, fs.ErrPermission):

@@ -29,6 +29,7 @@ const (
 	flagBulkSafe       = "bulk-safe"
 	flagReadAll        = "read-all"
 	flagAllowDamaged   = "allow-damaged"
+	flagOffline        = "offline"
 	flagNewEnvironment = "new-environment"
 	flagTo             = "to"
 	flagDelta          = "delta"
@@ -181,6 +182,7 @@ func backupFlags() []cli.Flag {
 		stateFlag(),
 		short(boolFlag(inEnvironment, flagCheckpoint, "let the engine make a checkpoint first, so that less log is needed"), "c"),
 		boolFlag(inEnvironment, flagReadAll, "read also files that have not changed since the last backup"),
+		boolFlag(inEnvironment, flagOffline, "nobody has the environment open, which is checked: needed for environments without a log"),
 		boolFlag(inEnvironment, flagAllowDamaged, "go on when pages are damaged on this disk, and record which"),
 		boolFlag(inEnvironment, flagNewEnvironment, "the name belonged to another environment: begin afresh beside its backups"),
 		&cli.StringFlag{Name: flagBulkSafe, Category: inEngine, Value: archive.BulkAuto, EnvVars: variables(flagBulkSafe),

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"bdbvault/localenv/bdb"
 	"bdbvault/manifest"
 	"bdbvault/restore"
 )
@@ -103,10 +104,18 @@ func listBackups(w io.Writer, h *restore.History) {
 		if b.UploadedBytes != nil {
 			up = size(*b.UploadedBytes)
 		}
-		t.row("  "+string(b.ID), stamp(b.Started), size(b.Bytes), size(b.StoredBytes), up, b.ConsistentAt.String(), stamp(b.ConsistentTime),
-			b.RestorableTo.String(), b.Timeline.String(), stateNote(&b))
+		t.row("  "+string(b.ID), stamp(b.Started), size(b.Bytes), size(b.StoredBytes), up, orNone(b.ConsistentAt), stamp(b.ConsistentTime),
+			orNone(b.RestorableTo), b.Timeline.String(), stateNote(&b))
 	}
 	t.flush()
+}
+
+// orNone is a place in the log, if there is a log.
+func orNone(lsn bdb.LSN) string {
+	if lsn.IsZero() {
+		return "no log"
+	}
+	return lsn.String()
 }
 
 func stateNote(b *restore.StoredBackup) string {

@@ -124,10 +124,15 @@ func (r *planReport) MarshalJSON() ([]byte, error) {
 }
 
 func (r *planReport) text(w io.Writer) {
-	fmt.Fprintf(w, "restoring %s would end at LSN %s\n", r.Environment, r.End)
 	t := newTable(w)
-	t.row("  last commit", r.lastCommit())
-	t.row("  backup", fmt.Sprintf("%s, started %s, consistent at LSN %s", r.Backup, stamp(r.Started), r.ConsistentAt))
+	if r.NoLog {
+		fmt.Fprintf(w, "restoring %s would bring back what was copied: there is no log\n", r.Environment)
+		t.row("  backup", fmt.Sprintf("%s, started %s", r.Backup, stamp(r.Started)))
+	} else {
+		fmt.Fprintf(w, "restoring %s would end at LSN %s\n", r.Environment, r.End)
+		t.row("  last commit", r.lastCommit())
+		t.row("  backup", fmt.Sprintf("%s, started %s, consistent at LSN %s", r.Backup, stamp(r.Started), r.ConsistentAt))
+	}
 	t.row("  timeline", r.Timeline.String())
 	t.row("  data", fmt.Sprintf("%s in %s", size(r.Bytes), count(r.Files, "file")))
 	t.row("  log to replay", fmt.Sprintf("%s in %s", size(r.LogBytes), count(r.Segments, "segment")))

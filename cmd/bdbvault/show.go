@@ -163,8 +163,13 @@ func (r *showReport) text(w io.Writer) {
 	if r.State == restore.StateOK {
 		t.row("restorable to", moment(r.RestorableTo, r.RestorableTime))
 	}
-	t.row("log needed from", m.NeededFrom.String())
-	t.row("log version", fmt.Sprint(m.LogVersion))
+	if !m.NoLog {
+		t.row("log needed from", m.NeededFrom.String())
+		t.row("log version", fmt.Sprint(m.LogVersion))
+	}
+	if m.Offline != nil {
+		t.row("offline", offlineNote(m.Offline))
+	}
 	t.row("size", fmt.Sprintf("%s in %s", size(r.Bytes), count(len(m.Files), "file")))
 	t.row("stored", fmt.Sprintf("%s in %s and %s", size(r.StoredBytes), count(len(m.Packs), "pack"), count(len(m.Files), "map")))
 	t.row("pages", fmt.Sprintf("%d read, %d of them again, %d bad; %d taken over unread", m.Pages.Read, m.Pages.Reread, m.Pages.Bad, m.Pages.Skipped))
@@ -174,6 +179,18 @@ func (r *showReport) text(w io.Writer) {
 	t.flush()
 	r.layout(w)
 	r.files(w)
+}
+
+// offlineNote says what is known of who had the environment open.
+func offlineNote(o *manifest.Offline) string {
+	note := "nobody had the environment open"
+	if o.Unseen > 0 {
+		note += fmt.Sprintf(", as far as can be seen: %s of other users could not be asked", count(o.Unseen, "process"))
+	}
+	if len(o.Regions) > 0 {
+		note += "; its region files were there"
+	}
+	return note
 }
 
 // layout prints the directories and what configures them.

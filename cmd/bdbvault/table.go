@@ -39,6 +39,9 @@ func unix(seconds int64) time.Time {
 
 // moment is a place in the log with the time of the last commit before it, if that is known.
 func moment(lsn bdb.LSN, last time.Time) string {
+	if lsn.IsZero() {
+		return "the copy itself: there is no log"
+	}
 	if last.IsZero() {
 		return "LSN " + lsn.String()
 	}
