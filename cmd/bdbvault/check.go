@@ -26,10 +26,11 @@ type configReport struct {
 }
 
 type environmentConfig struct {
-	Name     string          `json:"name"`
-	Home     string          `json:"home"`
-	NextFull time.Time       `json:"nextFull,omitzero"` // if one were taken now
-	Settings []settingReport `json:"settings"`
+	Name      string          `json:"name"`
+	Home      string          `json:"home"`
+	NextFull  time.Time       `json:"nextFull,omitzero"`  // if one were taken now
+	NextDrill time.Time       `json:"nextDrill,omitzero"` // likewise
+	Settings  []settingReport `json:"settings"`
 }
 
 type settingReport struct {
@@ -58,6 +59,9 @@ func checkConfig(ctx context.Context, c *call) (result, error) {
 		e := environmentConfig{Name: s.name, Home: s.home, Settings: s.call.settingReports(each)}
 		if _, cron := s.options.Full.(cronSchedule); cron {
 			e.NextFull = s.options.Full.Next(time.Now())
+		}
+		if _, cron := s.drill.(cronSchedule); cron {
+			e.NextDrill = s.drill.Next(time.Now())
 		}
 		r.Environments = append(r.Environments, e)
 		if _, err := s.open(); err != nil {
@@ -104,6 +108,9 @@ func (r *configReport) text(w io.Writer) {
 		}
 		if !e.NextFull.IsZero() {
 			t.row("  (next full backup)", stamp(e.NextFull), "")
+		}
+		if !e.NextDrill.IsZero() {
+			t.row("  (next drill)", stamp(e.NextDrill), "")
 		}
 	}
 	t.flush()

@@ -129,9 +129,7 @@ func isPastNewest(err error) bool {
 }
 
 func isDamage(err error) bool {
-	return errors.Is(err, manifest.ErrDamaged) || errors.Is(err, engine.ErrDamaged) ||
-		is[*archive.DamageError](err) || is[*restore.DamageError](err) || is[*restore.MissingError](err) ||
-		is[*restore.VerifyError](err) || is[*restore.NameError](err)
+	return restore.IsDamage(err) || is[*archive.DamageError](err)
 }
 
 // hint says what to do next. The order matters where an error has several in its chain: the most telling first.
@@ -161,7 +159,7 @@ func hint(err error) string {
 	case is[*archive.ChainError](err):
 		return "Take a full backup, which begins a new timeline: bdbvault backup. What was shipped before stays restorable."
 	}
-	for _, find := range []func(error) string{standbyHint, pruneHint, damageHint, diskHint, restoreHint, engineHint, storeHint, localHint} {
+	for _, find := range []func(error) string{drillHint, standbyHint, pruneHint, damageHint, diskHint, restoreHint, engineHint, storeHint, localHint} {
 		if h := find(err); h != "" {
 			return h
 		}

@@ -166,6 +166,8 @@ func (p *program) commands() []*cli.Command {
 			Flags: join(verifyFlags(), []cli.Flag{asOfFlag()}, repositoryFlags(), outputFlags())},
 		{Name: "doctor", Usage: "look whether an environment can be backed up well, and try a store out", Action: p.answer(doctorCommand),
 			Flags: join(doctorFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
+		{Name: commandDrill, Usage: "rehearse a restore: to scratch, recovered, every database verified, removed again, and the result stored", Action: p.deed(drill),
+			Flags: join(drillFlags(), targetFlags(), passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
 		{Name: "hold", Usage: "keep one backup from every prune", ArgsUsage: "ID", Action: p.deed(hold, "ID"),
 			Flags: join(holdFlags(), repositoryFlags(), outputFlags())},
 		{Name: "release", Usage: "end a hold", ArgsUsage: "ID", Action: p.deed(release, "ID"),

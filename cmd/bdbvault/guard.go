@@ -44,6 +44,7 @@ type guard struct {
 	history   *restore.History
 	historyAt time.Time
 	retried   time.Time // the last line about that
+	drills    drills
 
 	stale chan struct{} // the store's history has changed in a way that the watch does not tell
 	tally tally
@@ -227,6 +228,7 @@ func (g *guard) readHistory(ctx context.Context) error {
 		g.mu.Lock()
 		g.history, g.historyAt = h, time.Now().UTC()
 		g.mu.Unlock()
+		g.readDrills(ctx)
 		if len(h.Backups) > 0 {
 			sleepFor(ctx, historyPause)
 		}
@@ -237,7 +239,7 @@ func (g *guard) snapshot() status.Environment {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e := status.Environment{Watch: g.before, MaxLag: g.spec.maxLag, History: g.history, HistoryAt: g.historyAt,
-		Events: append([]status.Event{}, g.events...), NextTry: g.nextTry}
+		Events: append([]status.Event{}, g.events...), NextTry: g.nextTry, Drills: g.drills.status(g.spec.drill != nil)}
 	if g.watcher != nil {
 		e.Watch = g.watcher.Status()
 	}

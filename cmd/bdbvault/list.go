@@ -14,7 +14,13 @@ import (
 // listReport is the result of list.
 type listReport struct {
 	Repository   string             `json:"repository"`
-	Environments []*restore.History `json:"environments"`
+	Environments []*listEnvironment `json:"environments"`
+}
+
+// listEnvironment is one environment of it.
+type listEnvironment struct {
+	*restore.History
+	Drills *restore.DrillHistory `json:"drills"`
 }
 
 // unusableError says that a list shows backups that can't be restored.
@@ -58,7 +64,7 @@ func list(ctx context.Context, c *call) (result, error) {
 			return nil, err
 		}
 	}
-	r := &listReport{Repository: repo.Bucket.String(), Environments: []*restore.History{}}
+	r := &listReport{Repository: repo.Bucket.String(), Environments: []*listEnvironment{}}
 	var bad unusableError
 	for _, name := range names {
 		h, err := restore.ReadHistory(ctx, repo, name)
@@ -71,7 +77,11 @@ func list(ctx context.Context, c *call) (result, error) {
 			}
 		}
 		bad.add(h.Backups)
-		r.Environments = append(r.Environments, h)
+		drills, err := restore.ReadDrills(ctx, repo, name)
+		if err != nil {
+			return nil, err
+		}
+		r.Environments = append(r.Environments, &listEnvironment{h, drills})
 	}
 	if len(bad.ids) > 0 {
 		return r, &bad
@@ -84,11 +94,35 @@ func (r *listReport) text(w io.Writer) {
 	if len(r.Environments) == 0 {
 		fmt.Fprintln(w, "no environments yet")
 	}
-	for _, h := range r.Environments {
-		fmt.Fprintf(w, "\nenvironment %s\n", h.Environment)
-		listBackups(w, h)
-		listRanges(w, h)
-		listLog(w, h)
+	for _, e := range r.Environments {
+		fmt.Fprintf(w, "\nenvironment %s\n", e.Environment)
+		listBackups(w, e.History)
+		listRanges(w, e.History)
+		listLog(w, e.History)
+		e.listDrills(w)
+	}
+}
+
+// listDrills tells of the last drill, and warns where none proves that the backups are worth anything.
+func (e *listEnvironment) listDrills(w io.Writer) {
+	d := e.Drills
+	if len(e.Backups) == 0 && d.Last == nil && d.Problem == "" {
+		return
+	}
+	fmt.Fprintln(w)
+	if d.Problem != "" {
+		fmt.Fprintf(w, "  warning: a newer record of a drill can't be read: %s\n", d.Problem)
+	}
+	switch l := d.Last; {
+	case l == nil:
+		fmt.Fprintln(w, "  last drill: none. Whether this can be restored was not tried yet: bdbvault drill")
+	case l.Passed():
+		fmt.Fprintf(w, "  last drill: %s, passed in %s; restored to %s\n", stamp(l.Started), seconds(l.Seconds), moment(l.End, l.EndTime))
+	default:
+		fmt.Fprintf(w, "  warning: the last drill, %s, failed after %s in phase %s: %s\n", stamp(l.Started), seconds(l.Seconds), l.Phase, l.Error)
+		if p := d.LastPassed; p != nil {
+			fmt.Fprintf(w, "  last drill that passed: %s, in %s; restored to %s\n", stamp(p.Started), seconds(p.Seconds), moment(p.End, p.EndTime))
+		}
 	}
 }
 

@@ -61,6 +61,7 @@ type eventObject struct {
 	Error       string            `json:"error,omitempty"`
 	Ship        *shipObject       `json:"ship,omitempty"`
 	Full        *fullObject       `json:"full,omitempty"`
+	Drill       *drillObject      `json:"drill,omitempty"`
 	LogFile     uint32            `json:"logFile,omitempty"`
 	Bytes       int64             `json:"bytes,omitempty"`
 }
@@ -82,6 +83,17 @@ type fullObject struct {
 	NewTimeline  string `json:"newTimeline,omitempty"`
 	Bytes        int64  `json:"bytes"`
 	ConsistentAt string `json:"consistentAt"`
+}
+
+type drillObject struct {
+	ID       string    `json:"id"`
+	Result   string    `json:"result"`
+	Seconds  float64   `json:"seconds"`
+	Backup   string    `json:"backup,omitempty"`
+	End      string    `json:"end,omitempty"`
+	EndTime  time.Time `json:"endTime,omitzero"`
+	Verified int       `json:"verified"`
+	Bytes    int64     `json:"bytes"`
 }
 
 // event writes an event of a watch.

@@ -16,17 +16,18 @@ var cronParser = cron.MustNewParser(cron.Minute | cron.Hour | cron.Dom | cron.Mo
 // come twice in the hour that is repeated in autumn comes once.
 type cronSchedule struct{ spec cron.Schedule }
 
-func parseCron(text string) (archive.Schedule, error) {
+// parseCron reads the value of a flag; every is the flag for intervals.
+func parseCron(text, flag, every string) (archive.Schedule, error) {
 	spec, err := cronParser.Parse(text)
 	if err != nil {
-		return nil, usagef("--%s %q: %w", flagFullCron, text, err)
+		return nil, usagef("--%s %q: %w", flag, text, err)
 	}
 	if _, interval := spec.(cron.ConstantDelaySchedule); interval {
-		return nil, usagef("--%s %q: for an interval use --%s", flagFullCron, text, flagFullEvery)
+		return nil, usagef("--%s %q: for an interval use --%s", flag, text, every)
 	}
 	s := cronSchedule{spec}
 	if s.Next(time.Now()).IsZero() {
-		return nil, usagef("--%s %q: there is no such day", flagFullCron, text)
+		return nil, usagef("--%s %q: there is no such day", flag, text)
 	}
 	return s, nil
 }

@@ -28,7 +28,7 @@ func TestCronAcrossClockChanges(t *testing.T) {
 		{"@weekly", "2027-03-27 12:00 CET", []string{"2027-03-28 00:00 CET"}},
 		{"CRON_TZ=UTC 0 3 * * *", "2027-07-01 12:00 CEST", []string{"2027-07-02 05:00 CEST"}},
 	} {
-		s, err := parseCron(c.expression)
+		s, err := parseCron(c.expression, flagFullCron, flagFullEvery)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +44,7 @@ func TestCronAcrossClockChanges(t *testing.T) {
 		}
 	}
 	for _, wrong := range []string{"", "x", "61 0 * * *", "0 3 * *", "0 0 30 2 *", "0 0 0 3 * *", "@every 1h"} {
-		if _, err := parseCron(wrong); !is[usageError](err) {
+		if _, err := parseCron(wrong, flagFullCron, flagFullEvery); !is[usageError](err) {
 			t.Errorf("%q: %v", wrong, err)
 		}
 	}

@@ -23,12 +23,14 @@ type service struct {
 	host    string
 	started time.Time
 
+	drilling chan struct{} // holds something while an environment drills
+
 	mu      sync.Mutex
 	failing int // guards whose watch has ended
 }
 
 func newService(plan *watchPlan, out io.Writer) *service {
-	s := &service{plan: plan, log: newLogbook(plan.calls[0], out), started: time.Now().UTC()}
+	s := &service{plan: plan, log: newLogbook(plan.calls[0], out), started: time.Now().UTC(), drilling: make(chan struct{}, 1)}
 	s.host, _ = os.Hostname() // shown only
 	for _, spec := range plan.specs {
 		s.guards = append(s.guards, newGuard(s, spec))
@@ -53,6 +55,9 @@ func (s *service) run(ctx context.Context) error {
 		group.Go(func() error { return g.run(within) })
 		if s.plan.listen != "" {
 			group.Go(func() error { return g.readHistory(within) })
+		}
+		if g.spec.drill != nil {
+			group.Go(func() error { return g.drill(within) })
 		}
 	}
 	err := group.Wait()

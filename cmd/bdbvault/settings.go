@@ -129,7 +129,7 @@ func settingNames() (all, each []string) {
 }
 
 // rivals are settings of which a higher one overrules the other.
-var rivals = map[string]string{flagFullEvery: flagFullCron, flagFullCron: flagFullEvery}
+var rivals = map[string]string{flagFullEvery: flagFullCron, flagFullCron: flagFullEvery, flagDrillEvery: flagDrillCron, flagDrillCron: flagDrillEvery}
 
 // adopt takes over the settings of a section that nothing of higher rank says otherwise.
 func (c *call) adopt(s *config.Section) error {

@@ -54,7 +54,7 @@ func watchFlags() []cli.Flag {
 			Usage: "`DURATION` for which log may be missing from the store before /healthz fails"},
 		boolFlag(inSchedule, flagRemoveShippedLogs, "remove log files from the home that are in the store and that recovery no longer needs"),
 		stringFlag(inService, flagListen, "`ADDRESS` for status page, metrics and health, as in 127.0.0.1:9321 (default: none)"),
-	}, ofBackups)
+	}, watchDrillFlags(), ofBackups)
 }
 
 // watch is the command of that name. It goes on until a signal ends it, which is no error.
@@ -83,6 +83,8 @@ type watchSpec struct {
 	password string
 	maxLag   time.Duration
 	options  archive.WatchOptions
+	drill    archive.Schedule // nil: there are none
+	scratch  string           // for drills
 }
 
 // watchPlan checks all settings, before anything is begun.
@@ -153,7 +155,13 @@ func (s *watchSpec) fill() (err error) {
 	if o.ShipEvery, err = c.positive(flagShipEvery); err != nil {
 		return err
 	}
-	if o.Full, err = c.schedule(); err != nil {
+	if o.Full, err = c.schedule(flagFullEvery, flagFullCron); err != nil {
+		return err
+	}
+	if s.drill, err = c.schedule(flagDrillEvery, flagDrillCron); err != nil {
+		return err
+	}
+	if s.scratch, err = c.scratch(flagDrillScratch); err != nil {
 		return err
 	}
 	if s.maxLag = c.Duration(flagMaxLag); s.maxLag == 0 {
@@ -188,18 +196,18 @@ func (c *call) positive(name string) (time.Duration, error) {
 	return d, nil
 }
 
-// schedule is when full backups are due: by the interval or the expression, whichever was said with more weight. Nil: never of their own.
-func (c *call) schedule() (archive.Schedule, error) {
-	every, expression := c.origins[flagFullEvery].rank, c.origins[flagFullCron].rank
+// schedule is when full backups or drills are due: by the interval or the expression, whichever was said with more weight. Nil: never of their own.
+func (c *call) schedule(flagEvery, flagCron string) (archive.Schedule, error) {
+	every, expression := c.origins[flagEvery].rank, c.origins[flagCron].rank
 	if expression > 0 && expression == every {
-		return nil, usagef("give --%s or --%s, not both", flagFullEvery, flagFullCron)
+		return nil, usagef("give --%s or --%s, not both", flagEvery, flagCron)
 	}
 	if expression > every {
-		return parseCron(c.String(flagFullCron))
+		return parseCron(c.String(flagCron), flagCron, flagEvery)
 	}
-	switch d := c.Duration(flagFullEvery); {
+	switch d := c.Duration(flagEvery); {
 	case d < 0:
-		return nil, usagef("--%s %s: want 0 or more", flagFullEvery, d)
+		return nil, usagef("--%s %s: want 0 or more", flagEvery, d)
 	case d == 0:
 		return nil, nil
 	default:

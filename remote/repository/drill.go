@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -15,7 +16,8 @@ import (
 // maxDrill bounds the record of a drill: some thousand lines.
 const maxDrill = 16 << 20
 
-// Drills lists the records of an environment's drills by id, those after the given id only (empty: all), and tells the store's clock.
+// Drills lists the records of an environment's drills by when they began, and of those that began in the same second by when they were stored: those after the
+// given id only (empty: all). It tells the store's clock as well.
 func (r *Repository) Drills(ctx context.Context, env string, after manifest.BackupID) ([]Stored, time.Time, error) {
 	from := ""
 	if after != "" {
@@ -23,6 +25,7 @@ func (r *Repository) Drills(ctx context.Context, env string, after manifest.Back
 	}
 	var list []Stored
 	date, err := r.listIDs(ctx, manifest.DrillsPrefix(env), from, func(key string) (manifest.BackupID, error) { return manifest.ParseDrillKey(env, key) }, &list)
+	slices.SortStableFunc(list, func(a, b Stored) int { return cmp.Or(a.ID.Time().Compare(b.ID.Time()), a.Stored.Compare(b.Stored)) })
 	return list, date, err
 }
 

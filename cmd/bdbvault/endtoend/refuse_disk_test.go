@@ -202,3 +202,33 @@ func TestReadOnlyDisk(t *testing.T) {
 	repo.must("backup")
 	state.must("ship")
 }
+
+// TestDrillOnFullDisk: a drill that there is too little room for is refused before anything is fetched, and one that is not refused finds enough.
+// Every one of them is stored, and none leaves anything.
+func TestDrillOnFullDisk(t *testing.T) {
+	r := newRoom(t, "64k")
+	c, _ := storedEnv(t, newCLI(t).in(r))
+	words := []string{"restoring needs ", "bytes in " + r.dir, "Make room there, or restore elsewhere: --scratch DIR"}
+	failures := r.untilRoom(c, 4608, words, "drill", "--scratch", r.dir, "--quiet")
+	if len(failures) == 0 {
+		t.Error("there was room enough from the beginning")
+	}
+	if left, err := os.ReadDir(r.path(".")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	type summary struct {
+		Result string `json:"result"`
+		Bytes  int64  `json:"bytes"`
+	}
+	list := decode[struct {
+		Environments []struct {
+			Drills struct {
+				Count int
+				Last  summary
+			}
+		}
+	}](t, c.must("list", "--json"))
+	if d := list.Environments[0].Drills; d.Count != len(failures)+1 || d.Last.Result != "passed" {
+		t.Errorf("%d drills failed, stored are %+v", len(failures), d)
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"bdbvault/archive"
 	"bdbvault/remote"
+	"bdbvault/restore"
 )
 
 // metric is one of the metrics of an environment.
@@ -49,6 +50,24 @@ var metrics = []metric{
 		func(e *Environment, _ time.Time) float64 { return truth(e.Watch.Flag.Held) }},
 	{"bdbvault_held_removed_log_bytes", "Log that was removed on the source and is kept open until it is stored.", gauge,
 		func(e *Environment, _ time.Time) float64 { return float64(e.Watch.Held.RemovedBytes) }},
+	{"bdbvault_next_drill_timestamp_seconds", "When the next drill is due; not there if no schedule is set.", gauge,
+		func(e *Environment, _ time.Time) float64 { return unix(e.Drills.Next) }},
+	{"bdbvault_drill_running", "Whether the watch is drilling at this moment.", gauge,
+		func(e *Environment, _ time.Time) float64 { return truth(!e.Drills.Since.IsZero()) }},
+	{"bdbvault_drills_total", "Drills that the watch did and that passed.", counter,
+		func(e *Environment, _ time.Time) float64 { return float64(e.Drills.Passed) }},
+	{"bdbvault_drill_failures_total", "Drills that the watch did and that failed.", counter,
+		func(e *Environment, _ time.Time) float64 { return float64(e.Drills.Failed) }},
+	ofDrill("bdbvault_last_drill_timestamp_seconds", "When the newest drill that is stored began, whoever did it; not there if there is none.", (*Drills).last,
+		func(s *restore.DrillSummary) float64 { return unix(s.Started) }),
+	ofDrill("bdbvault_last_drill_success", "Whether that drill passed.", (*Drills).last, func(s *restore.DrillSummary) float64 { return truth(s.Passed()) }),
+	ofDrill("bdbvault_last_successful_drill_timestamp_seconds", "When the newest drill that passed began; not there if there is none.", (*Drills).passed,
+		func(s *restore.DrillSummary) float64 { return unix(s.Started) }),
+	ofDrill("bdbvault_last_successful_drill_duration_seconds", "How long that took.", (*Drills).passed, func(s *restore.DrillSummary) float64 { return s.Seconds }),
+	ofDrill("bdbvault_last_successful_drill_bytes", "How much that restored: files, and log replayed.", (*Drills).passed,
+		func(s *restore.DrillSummary) float64 { return float64(s.Bytes) }),
+	ofDrill("bdbvault_last_successful_drill_restored_age_seconds", "How old the newest commit was that it brought back, when it began.", (*Drills).passed,
+		func(s *restore.DrillSummary) float64 { return known(s.AgeSeconds) }),
 	counts("bdbvault_hot_backup_flag_losses_total", "How often a restart of the application dropped the hot-backup flag.", func(w *archive.WatchStatus) int64 { return w.Flag.Lost }),
 	counts("bdbvault_ships_total", "Times that log was stored.", func(w *archive.WatchStatus) int64 { return w.Counters.Ships }),
 	counts("bdbvault_ship_failures_total", "Attempts to store log that failed.", func(w *archive.WatchStatus) int64 { return w.Counters.ShipFailures }),
@@ -66,6 +85,16 @@ var metrics = []metric{
 
 func counts(name, help string, value func(*archive.WatchStatus) int64) metric {
 	return metric{name, help, counter, func(e *Environment, _ time.Time) float64 { return float64(value(&e.Watch)) }}
+}
+
+// ofDrill is a metric of one of the drills, not there if there is none.
+func ofDrill(name, help string, which func(*Drills) *restore.DrillSummary, value func(*restore.DrillSummary) float64) metric {
+	return metric{name, help, gauge, func(e *Environment, _ time.Time) float64 {
+		if s := which(&e.Drills); s != nil {
+			return value(s)
+		}
+		return unknown
+	}}
 }
 
 // states are all states of a watch, each a value of the label state.
@@ -166,6 +195,13 @@ func truth(b bool) float64 {
 
 // unknown is the value of a metric that is left out: 0 would be a lag that nobody measured, or a moment in 1970.
 var unknown = math.NaN()
+
+func known(v *float64) float64 {
+	if v == nil {
+		return unknown
+	}
+	return *v
+}
 
 // unix is a moment as Prometheus wants it.
 func unix(t time.Time) float64 {

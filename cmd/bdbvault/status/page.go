@@ -53,6 +53,7 @@ type environmentView struct {
 	Anchor     string
 	Verdict    verdict
 	Trouble    string // the newest error, while it matters
+	Drill      string // what is wrong with drills
 	Facts      []fact
 	Timeline   *timeline
 	Remarks    []string
@@ -142,7 +143,7 @@ func newEnvironmentView(e *Environment, i int, now time.Time) environmentView {
 	if b := drawFulls(e); b != nil {
 		v.Charts = append(v.Charts, b)
 	}
-	v.Trouble = trouble(e, now)
+	v.Trouble, v.Drill = trouble(e, now), drillTrouble(&e.Drills)
 	for j := len(e.Events) - 1; j >= 0 && len(v.Events) < maxEvents; j-- {
 		ev := e.Events[j]
 		v.Events = append(v.Events, eventView{Stamp: ev.Time.UTC().Format(time.RFC3339), Time: clock(ev.Time, now), Text: ev.Text, Wrong: ev.Wrong})
@@ -207,7 +208,60 @@ func facts(e *Environment, now time.Time) []fact {
 	case !w.NextFull.IsZero():
 		list[3].Value, list[3].Note = "due", moment(w.NextFull)
 	}
+	return append(list, drillFacts(&e.Drills, now)...)
+}
+
+// drillFacts tell how it stands with drills.
+func drillFacts(d *Drills, now time.Time) []fact {
+	list := []fact{{"Last drill", "not known", ""}, {"Restored to", "-", ""}, {"Took", "-", ""}, {"Next drill", "none", "no schedule is set"}}
+	last := d.last()
+	switch {
+	case d.History != nil && last == nil:
+		list[0].Value, list[0].Note = "never", "whether this can be restored was not tried"
+	case last != nil && last.Passed():
+		list[0].Value, list[0].Note = "passed "+about(now.Sub(last.Started))+" ago", string(last.ID)
+	case last != nil:
+		list[0].Value, list[0].Note = "failed "+about(now.Sub(last.Started))+" ago", string(last.ID)
+	}
+	if last != nil && !last.Passed() {
+		list[1].Name, list[2].Name = "The last that passed went to", "Took"
+	}
+	if p := d.passed(); p != nil {
+		list[1].Value, list[1].Note = p.End.String(), "last commit "+moment(p.EndTime)
+		if p.AgeSeconds != nil {
+			list[1].Note = fmt.Sprintf("last commit %s, %s old then", moment(p.EndTime), span(time.Duration(*p.AgeSeconds*float64(time.Second))))
+		}
+		list[2].Value, list[2].Note = span(time.Duration(p.Seconds*float64(time.Second))), fmt.Sprintf("%s, %s verified", bytesOf(p.Bytes), plural(p.Verified, "database"))
+	}
+	switch {
+	case !d.Since.IsZero():
+		list[3].Value, list[3].Note = "running", "for "+about(now.Sub(d.Since))
+	case d.Next.After(now):
+		list[3].Value, list[3].Note = "in "+about(d.Next.Sub(now)), moment(d.Next)
+	case !d.Next.IsZero():
+		list[3].Value, list[3].Note = "due", moment(d.Next)
+	case d.Scheduled:
+		list[3].Value, list[3].Note = "to come", "after the first full backup"
+	}
 	return list
+}
+
+// drillTrouble says what went wrong with the last drill: what cannot be restored is not protected, however well it is shipped.
+func drillTrouble(d *Drills) string {
+	last := d.last()
+	switch {
+	case d.Problem != "":
+		return "The last drill failed, and nothing could be stored of it: " + d.Problem
+	case d.History != nil && d.History.Problem != "":
+		return "The record of the last drill can't be read: " + d.History.Problem + "."
+	case last == nil || last.Passed():
+		return ""
+	}
+	text := fmt.Sprintf("The drill of %s failed in phase %s: %s.", moment(last.Started), last.Phase, last.Error)
+	if p := d.passed(); p != nil {
+		return text + " The last that passed was on " + moment(p.Started) + "."
+	}
+	return text
 }
 
 // remarks are about what is not as good as it might be.

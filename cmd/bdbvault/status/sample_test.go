@@ -44,12 +44,21 @@ func healthySample() Environment {
 	}
 	h.Ranges = []restore.Range{{Timeline: w.Timeline, From: h.Backups[0].ConsistentAt, To: w.ShippedTo, FromTime: h.Backups[0].ConsistentTime,
 		ToTime: noon.Add(-2 * time.Second)}}
-	return Environment{Watch: w, MaxLag: time.Minute, History: h, HistoryAt: noon, Events: []Event{
+	return Environment{Watch: w, MaxLag: time.Minute, History: h, HistoryAt: noon, Drills: drilledSample(), Events: []Event{
 		{Time: noon.Add(-35 * day), Text: "watching /var/lib/bank"},
 		{Time: noon.Add(-9 * time.Hour), Text: "full backup 20261120T030000Z-5958 is stored: 505 MiB, 12 MiB of it new"},
 		{Time: noon.Add(-2 * time.Hour), Text: "put of a segment failed: connection reset by peer; trying again", Wrong: true},
 		{Time: noon.Add(-2*time.Hour + 4*time.Second), Text: "the store answers again"},
 	}}
+}
+
+// drilledSample has a drill every Sunday, and all of them passed.
+func drilledSample() Drills {
+	age := 1.4
+	last := &restore.DrillSummary{ID: "20261115T040000Z-77ac", Started: noon.Add(-5*day - 8*time.Hour), Finished: noon.Add(-5*day - 8*time.Hour + 94*time.Second), Seconds: 94,
+		Scheduled: true, Result: "passed", Backup: "20261115T030000Z-5958", End: bdb.LSN{File: 1004, Offset: 88210}, EndTime: noon.Add(-5*day - 8*time.Hour - time.Second),
+		AgeSeconds: &age, Bytes: 508 << 20, Verified: 7}
+	return Drills{Scheduled: true, Next: noon.Add(day + 16*time.Hour), Passed: 5, History: &restore.DrillHistory{Count: 5, Last: last, LastPassed: last}}
 }
 
 // hourOfShips is a busy hour.
@@ -93,6 +102,11 @@ func retryingSample() Environment {
 		{Timeline: w.Timeline, From: bdb.LSN{File: 110, Offset: 1}, To: w.ShippedTo, Backups: []manifest.BackupID{h.Backups[2].ID}, ToTime: noon.Add(-26 * time.Hour)},
 	}
 	e.History = h
+	failed := *e.Drills.History.Last
+	failed.ID, failed.Started, failed.Result, failed.Phase = "20261118T040000Z-0a11", noon.Add(-2*day-8*time.Hour), "damaged", "data"
+	failed.Error = "backup 20261117T120431Z-0a0b is damaged and can't be brought back whole: entries.db, pages 229, 243: its bytes do not have its name: damaged"
+	e.Drills.History = &restore.DrillHistory{Count: 6, Last: &failed, LastPassed: e.Drills.History.LastPassed}
+	e.Drills.Failed = 1
 	e.Events = []Event{
 		{Time: noon.Add(-5 * day), Text: "the log does not continue what is stored: log file 101 was removed before it was shipped (DB_LOG_AUTOREMOVE, db_archive -d?)", Wrong: true},
 		{Time: noon.Add(-5*day + time.Minute), Text: "full backup " + string(h.Backups[2].ID) + " is stored: 1.4 GiB, 88 MiB of it new"},

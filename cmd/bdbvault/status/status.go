@@ -36,11 +36,39 @@ type Environment struct {
 	Limit     float64             `json:"maxLagSeconds"`      // the same, filled in when it is shown
 	History   *restore.History    `json:"history"`            // what the store has, nil until it was read
 	HistoryAt time.Time           `json:"historyAt,omitzero"` // when that was
-	Events    []Event             `json:"events"`             // newest last
-	Healthy   bool                `json:"healthy"`            // filled in when it is shown
-	Reason    string              `json:"reason,omitempty"`   // why it is not
-	Failed    string              `json:"failed,omitempty"`   // the watch has ended with this error
-	NextTry   time.Time           `json:"nextTry,omitzero"`   // when it is started again
+	Drills    Drills              `json:"drills"`
+	Events    []Event             `json:"events"`           // newest last
+	Healthy   bool                `json:"healthy"`          // filled in when it is shown
+	Reason    string              `json:"reason,omitempty"` // why it is not
+	Failed    string              `json:"failed,omitempty"` // the watch has ended with this error
+	NextTry   time.Time           `json:"nextTry,omitzero"` // when it is started again
+}
+
+// Drills are how it stands with rehearsed restores.
+type Drills struct {
+	Scheduled bool                  `json:"scheduled"`         // the watch does them
+	Next      time.Time             `json:"next,omitzero"`     // when the next one is due
+	Since     time.Time             `json:"since,omitzero"`    // since when one runs
+	Passed    int64                 `json:"passed"`            // of the watch's own since it was started
+	Failed    int64                 `json:"failed"`            // likewise
+	Problem   string                `json:"problem,omitempty"` // of the last one, if nothing was stored of it
+	History   *restore.DrillHistory `json:"history"`           // what the store has, nil until it was read
+}
+
+// last is the newest drill, nil if there is none or none is known.
+func (d *Drills) last() *restore.DrillSummary {
+	if d.History == nil {
+		return nil
+	}
+	return d.History.Last
+}
+
+// passed is the newest that passed, likewise.
+func (d *Drills) passed() *restore.DrillSummary {
+	if d.History == nil {
+		return nil
+	}
+	return d.History.LastPassed
 }
 
 // Event is something that happened.
