@@ -67,7 +67,7 @@ func TestWatchDay(t *testing.T) {
 	sent := b.repo.Bucket.Stats()
 	sent.Requests.Put -= before.Requests.Put
 	sent.BytesUp -= before.BytesUp
-	sent.Requests.Open, sent.Requests.List, sent.Requests.Stat = sent.Requests.Open-before.Requests.Open, sent.Requests.List-before.Requests.List, sent.Requests.Stat-before.Requests.Stat
+	sent.Requests.Get, sent.Requests.List, sent.Requests.Head = sent.Requests.Get-before.Requests.Get, sent.Requests.List-before.Requests.List, sent.Requests.Head-before.Requests.Head
 	c := d.w.Status().Counters
 	d.end()
 
@@ -75,7 +75,7 @@ func TestWatchDay(t *testing.T) {
 	t.Logf("%d seconds in %v: %s, %d bytes up for %d of log; %d log files", seconds, took.Round(time.Second), dump(sent.Requests), sent.BytesUp,
 		int64(d.at.File-d.from.File)*(10<<20)+int64(d.at.Offset)-int64(d.from.Offset), d.at.File-d.from.File+1)
 	t.Logf("a month of such seconds: $%.2f for PUT and LIST, $%.2f for GET and HEAD", float64(sent.Requests.Put+sent.Requests.List)*month/1000*pricePut,
-		float64(sent.Requests.Open+sent.Requests.Stat)*month/1000*priceOpen)
+		float64(sent.Requests.Get+sent.Requests.Head)*month/1000*priceOpen)
 	for i, heap := range d.heaps {
 		t.Logf("after %d seconds: %d KiB of heap, %d KiB resident", d.marks[i], heap>>10, d.resident[i])
 	}
@@ -184,11 +184,11 @@ func (d *day) plan() {
 		d.t.Fatal(err)
 	}
 	r := d.repo.Bucket.Stats().Requests
-	r.List, r.Open, r.Stat = r.List-before.List, r.Open-before.Open, r.Stat-before.Stat
+	r.List, r.Get, r.Head = r.List-before.List, r.Get-before.Get, r.Head-before.Head
 	d.t.Logf("%d objects; a plan took %v, %d LISTs, %d GETs and %d HEADs, and chose %d segments", objects, time.Since(began).Round(time.Millisecond),
-		r.List, r.Open, r.Stat, plan.Segments)
-	if r.List+r.Open+r.Stat > 250 {
-		d.t.Errorf("%d requests for a plan", r.List+r.Open+r.Stat)
+		r.List, r.Get, r.Head, plan.Segments)
+	if r.List+r.Get+r.Head > 250 {
+		d.t.Errorf("%d requests for a plan", r.List+r.Get+r.Head)
 	}
 	home, res := d.restored()
 	if res.End.Before(d.at) {

@@ -43,7 +43,12 @@ type Env struct {
 	LogDir    Dir
 	CreateDir *Dir // where new databases go; nil: home
 	key       *bdb.Key
+
+	Pace Pace // of reading pages; nil: as fast as the disk gives them
 }
+
+// Pace is asked before n bytes of pages are read, and returns when they may be. The second reading of a page, which the page cache answers, is not asked for.
+type Pace func(ctx context.Context, n int) error
 
 // Dir is a directory of an environment.
 type Dir struct {

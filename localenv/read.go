@@ -92,6 +92,11 @@ func (s *Source) ReadAt(ctx context.Context, buf []byte, off int64) (n int, st R
 
 // readPiece reads at most pieceSize bytes, so that they are still in the processor's cache when they are checked.
 func (s *Source) readPiece(ctx context.Context, piece []byte, off int64, st *ReadStats) (int, error) {
+	if s.pace != nil {
+		if err := s.pace(ctx, len(s.within(piece, off))); err != nil {
+			return 0, err
+		}
+	}
 	n, reread, err := readStable(ctx, s.f, s.within(piece, off), off, min(s.unit, pieceSize))
 	st.Reread += reread
 	if errors.Is(err, errRestless) && s.meta == nil { // an application that never rests gets what any copy would

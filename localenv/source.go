@@ -29,6 +29,7 @@ type Source struct {
 	limit    int64  // no byte from here on is read; -1: no limit
 	problem  string // why the metadata page makes no sense, if so
 	standIn  bool
+	pace     Pace
 	failures failureCount
 }
 
@@ -42,7 +43,7 @@ func (e *Env) OpenFile(f File) (*Source, error) {
 	}
 	f.Stat = stat
 	adviseSequential(file)
-	s := &Source{f: file, file: f, kind: bdb.KindFile, key: e.key, unit: bdb.MaxPageSize, limit: -1}
+	s := &Source{f: file, file: f, kind: bdb.KindFile, key: e.key, unit: bdb.MaxPageSize, limit: -1, pace: e.Pace}
 	if err := s.identify(full); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", full, err), file.Close())
 	}

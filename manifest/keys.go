@@ -136,3 +136,34 @@ func ParseSegmentKey(env, key string) (SegmentName, error) {
 	}
 	return s, nil
 }
+
+// ObjectKind is a kind of object as administrators tell them apart, by size, number and use.
+type ObjectKind string
+
+// The kinds of objects.
+const (
+	ObjectPack     ObjectKind = "packs"
+	ObjectMap      ObjectKind = "maps"
+	ObjectLog      ObjectKind = "log"       // segments that reach to the end of their log file
+	ObjectTail     ObjectKind = "tails"     // segments that later ones supersede
+	ObjectManifest ObjectKind = "manifests" // and every other small object
+)
+
+// ObjectKinds are all of them.
+var ObjectKinds = []ObjectKind{ObjectPack, ObjectMap, ObjectLog, ObjectTail, ObjectManifest}
+
+// KindOf tells an object's kind by its key.
+func KindOf(key string) ObjectKind {
+	_, rest, _ := strings.Cut(key, "/")
+	switch folder, _, _ := strings.Cut(rest, "/"); {
+	case folder == "packs":
+		return ObjectPack
+	case folder == "maps":
+		return ObjectMap
+	case folder == "logs" && strings.HasSuffix(rest, "-sealed"):
+		return ObjectLog
+	case folder == "logs":
+		return ObjectTail
+	}
+	return ObjectManifest
+}

@@ -20,7 +20,7 @@ type Bucket struct {
 	d      Driver
 	opt    Options
 	prefix string // "" or ends in "/"
-	stats  counters
+	stats  *counters
 	mayPut atomic.Bool // the store took an object from us, so it hardly denies the next one for good
 
 	probe    sync.Mutex // held while SupportsIfAbsent finds out
@@ -32,6 +32,12 @@ type Options struct {
 	Prefix   string        // before all keys, as in s3://bucket/prefix
 	RetryFor time.Duration // how long faults may last; 0 means DefaultRetryFor, negative: no retries
 	Name     string        // of the store in messages; default is the driver's own name with the prefix
+
+	// Up and Down limit the contents of objects that are sent and received; what is listed is not held back.
+	Up, Down *Rate
+
+	// StorageClass is that of an object that is put without one, by its key in the repository; nil or "": the bucket's own.
+	StorageClass func(key string) string
 
 	// OnRetry is told of each fault before the pause that follows it, possibly by several goroutines at once.
 	OnRetry func(err error, wait time.Duration)
@@ -52,7 +58,7 @@ func New(d Driver, opt Options) *Bucket {
 	if prefix != "" {
 		prefix += "/"
 	}
-	return &Bucket{d: d, opt: opt, prefix: prefix}
+	return &Bucket{d: d, opt: opt, prefix: prefix, stats: new(counters)}
 }
 
 func driverName(d Driver, prefix string) string {
@@ -65,6 +71,9 @@ func driverName(d Driver, prefix string) string {
 	}
 	return strings.TrimSuffix(s.String(), "/") + "/" + prefix
 }
+
+// FullKey is the key by which the store itself knows an object.
+func (b *Bucket) FullKey(key string) string { return b.prefix + key }
 
 // String names the store for messages, for example s3://bucket/prefix.
 func (b *Bucket) String() string { return b.opt.Name }
@@ -87,6 +96,9 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReaderAt, size int
 			return b.fail(ctx, opPut, key, err)
 		}
 		opt.HasSHA256 = true
+	}
+	if opt.StorageClass == "" && b.opt.StorageClass != nil {
+		opt.StorageClass = b.opt.StorageClass(key)
 	}
 	return b.put(ctx, upload{key: key, full: full, body: body, size: size, opt: opt})
 }

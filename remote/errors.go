@@ -26,6 +26,8 @@ const (
 	Damaged          // the store received other bytes than were sent
 	Full             // no space left, or a quota reached
 	ReadOnly         // the store takes no writes at all
+	Archived         // the object is in a storage class from which it has to be brought back before it can be read
+	NoClass          // the store has no such storage class
 	OutOfRange       // reading beyond the end of the object
 	Unsupported      // the store can't do that
 	Invalid          // a key, size or setting that can't be right
@@ -48,6 +50,8 @@ var kindText = map[Kind]string{
 	Damaged:     "damaged on the way to the store",
 	Full:        "no space left",
 	ReadOnly:    "store is read-only",
+	Archived:    "object is archived and can't be read as it is",
+	NoClass:     "no such storage class",
 	OutOfRange:  "beyond the end of the object",
 	Unsupported: "not supported by the store",
 	Invalid:     "invalid request",
@@ -81,6 +85,7 @@ var (
 	ErrDamaged     error = sentinel(Damaged)
 	ErrFull        error = sentinel(Full)
 	ErrReadOnly    error = sentinel(ReadOnly)
+	ErrArchived    error = sentinel(Archived)
 	ErrOutOfRange  error = sentinel(OutOfRange)
 	ErrUnsupported error = sentinel(Unsupported)
 	ErrInvalid     error = sentinel(Invalid)

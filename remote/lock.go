@@ -124,7 +124,7 @@ func (b *Bucket) Facts(ctx context.Context) (f Facts, err error) {
 	return f, err
 }
 
-// AsOf is the repository as it was at t, to be read only. Unsupported if the store keeps no versions.
+// AsOf is the repository as it was at t, to be read only; what it does counts as b's. Unsupported if the store keeps no versions.
 func (b *Bucket) AsOf(ctx context.Context, t time.Time) (*Bucket, error) {
 	v, ok := b.d.(Versioned)
 	if !ok {
@@ -133,7 +133,9 @@ func (b *Bucket) AsOf(ctx context.Context, t time.Time) (*Bucket, error) {
 	opt := b.opt
 	opt.Prefix = b.prefix
 	opt.Name = fmt.Sprintf("%s as of %s", b.opt.Name, t.UTC().Format(time.RFC3339))
-	return New(v.AsOf(t), opt), nil
+	then := New(v.AsOf(t), opt)
+	then.stats = b.stats
+	return then, nil
 }
 
 // Versions calls fn for every version of the objects whose keys start with prefix, from the newest to the oldest of each key. Unsupported if the store keeps none. It begins

@@ -44,8 +44,12 @@ func (r *reader) some(p []byte) (int, error) {
 	if r.left > 0 && int64(len(p)) > r.left {
 		p = p[:r.left]
 	}
-	n, err := r.body.Read(p)
+	n, err := r.body.Read(p[:r.b.opt.Down.piece(len(p))])
 	if n > 0 {
+		// Between two reads nobody takes the pause for a stalled connection.
+		if waited := r.b.opt.Down.Wait(r.ctx, n); waited != nil {
+			return 0, waited
+		}
 		r.patience.moved()
 		r.b.stats.down.Add(int64(n))
 		r.offset += int64(n)

@@ -111,9 +111,9 @@ func (b *Bucket) attempt(ctx context.Context, op operation, key string, try func
 	if ctx.Err() != nil {
 		return b.fail(ctx, op, key, ctx.Err())
 	}
-	ctx, c := b.stats.begin(ctx)
+	ctx, c := b.begin(ctx)
 	err := try(ctx)
-	b.stats.end(op, c)
+	c.end(op)
 	if err != nil {
 		return b.fail(ctx, op, key, err)
 	}

@@ -250,7 +250,7 @@ func (m month) plans(t *testing.T, s *stock) {
 		}
 		took, after := time.Since(began), s.bucket.Stats().Requests
 		busy = cpuTime(t) - busy
-		lists, gets := after.List-before.List, after.Open-before.Open
+		lists, gets := after.List-before.List, after.Get-before.Get
 		t.Logf("%s: %d lists and %d gets in %v, CPU %v; %d segments", c.name, lists, gets, took, busy, plan.Segments)
 		if want := m.time(m.number(c.day, m.ships/8)); plan.End != c.end || !plan.Started.Equal(want) {
 			t.Errorf("%s: ends at %s, want %s; backup of %s, want %s", c.name, plan.End, c.end, plan.Started, want)

@@ -475,3 +475,21 @@ func (p *Plan) addData() {
 	p.Objects += len(m.Packs) + len(m.Files)
 	p.Requests += len(m.Packs) + len(m.Files)
 }
+
+// Keys are those of all objects that the restore will read: packs, maps and segments.
+func (p *Plan) Keys() []string {
+	m := p.Manifest
+	var keys []string
+	for i := range m.Packs {
+		keys = append(keys, manifest.PackKey(p.Environment, m.Packs[i].Name))
+	}
+	for i := range m.Files {
+		keys = append(keys, manifest.MapKey(p.Environment, m.Files[i].Map))
+	}
+	slices.Sort(keys)
+	keys = slices.Compact(keys) // files of the same content share a map
+	for _, s := range p.Cover.Segments {
+		keys = append(keys, s.Key(p.Environment))
+	}
+	return keys
+}

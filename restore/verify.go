@@ -35,7 +35,8 @@ type VerifyResult struct {
 	Share       float64           `json:"share"`       // of the objects, to be read
 	ReadObjects int               `json:"readObjects"` // packs, maps and segments
 	ReadBytes   int64             `json:"readBytes"`
-	Spare       int               `json:"spare"` // packs and maps that no backup needs
+	Archived    int               `json:"archived"` // of those to be read; they are in a storage class from which that can't be done
+	Spare       int               `json:"spare"`    // packs and maps that no backup needs
 	SpareBytes  int64             `json:"spareBytes"`
 	Backups     []VerifiedBackup  `json:"backups"` // oldest first
 	Damage      []DamagedObject   `json:"damage"`  // by key

@@ -209,6 +209,12 @@ func (v *verifier) twice(ctx context.Context, key, kind string, size int64, read
 		}
 	case kind == KindSegment && errors.Is(err, remote.ErrNotFound):
 		v.note("%s was deleted while the verification went on", key)
+	case errors.Is(err, remote.ErrArchived):
+		v.mu.Lock()
+		v.res.Archived++
+		v.res.ReadObjects--
+		v.res.ReadBytes -= size
+		v.mu.Unlock()
 	case inStore(err):
 		v.fail(key, kind, err).read = true
 	default:

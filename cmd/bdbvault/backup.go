@@ -10,7 +10,6 @@ import (
 	"bdbvault/localenv/bdb"
 	"bdbvault/localenv/engine"
 	"bdbvault/manifest"
-	"bdbvault/remote"
 	"bdbvault/remote/repository"
 )
 
@@ -32,6 +31,7 @@ func backup(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.warnSlow()
 	offline := c.Bool(flagOffline)
 	var client *engine.Client
 	switch {
@@ -75,7 +75,6 @@ type backupReport struct {
 	FilesUnread    int               `json:"filesUnread"` // unchanged since the parent
 	Bytes          int64             `json:"bytes"`       // of all files
 	UploadedBytes  int64             `json:"uploadedBytes"`
-	Requests       remote.Requests   `json:"requests"`
 	ConsistentAt   bdb.LSN           `json:"consistentAt"`
 	ConsistentTime time.Time         `json:"consistentTime,omitzero"`
 	BulkSafe       manifest.BulkSafe `json:"bulkSafe"`
@@ -86,14 +85,14 @@ type backupReport struct {
 }
 
 func newBackupReport(res *archive.BackupResult, took time.Duration, repo *repository.Repository) *backupReport {
-	m, stats := res.Manifest, repo.Bucket.Stats()
+	m := res.Manifest
 	return &backupReport{
 		Environment: m.Environment, ID: m.ID, Parent: m.Parent, Timeline: m.Timeline, NewTimeline: m.NewTimeline,
 		Started: m.Started, Seconds: took.Seconds(),
-		Files: len(m.Files), FilesUnread: res.FilesUnread, Bytes: m.Bytes(), UploadedBytes: stats.BytesUp, Requests: stats.Requests,
+		Files: len(m.Files), FilesUnread: res.FilesUnread, Bytes: m.Bytes(), UploadedBytes: repo.Bucket.Stats().BytesUp,
 		ConsistentAt: m.ConsistentAt, ConsistentTime: m.ConsistentTime, BulkSafe: m.BulkSafe, Lock: m.Lock,
 		UnloggedPages: res.PagesNotInLog, DamagedPages: m.Pages.Bad,
-		Ship: newShipReport(m.Environment, &res.Ship, repo),
+		Ship: newShipReport(m.Environment, &res.Ship),
 	}
 }
 
@@ -136,7 +135,7 @@ func ship(ctx context.Context, c *call) (result, error) {
 	if res == nil {
 		return nil, err
 	}
-	return newShipReport(s.name, res, repo), err
+	return newShipReport(s.name, res), err
 }
 
 // shipReport is the result of ship.
@@ -150,13 +149,12 @@ type shipReport struct {
 	LogBytes    int64             `json:"logBytes"`
 	StoredBytes int64             `json:"storedBytes"`
 	Commits     int64             `json:"commits"` // 0 also if they can't be read without the password
-	Requests    remote.Requests   `json:"requests"`
 }
 
-func newShipReport(env string, res *archive.ShipResult, repo *repository.Repository) *shipReport {
+func newShipReport(env string, res *archive.ShipResult) *shipReport {
 	return &shipReport{
 		Environment: env, Timeline: res.Timeline, From: res.From, To: res.To, LastCommit: res.LastCommit, Segments: res.Segments,
-		LogBytes: res.LogBytes, StoredBytes: res.StoredBytes, Commits: res.Commits, Requests: repo.Bucket.Stats().Requests,
+		LogBytes: res.LogBytes, StoredBytes: res.StoredBytes, Commits: res.Commits,
 	}
 }
 

@@ -29,11 +29,13 @@ type call struct {
 	origins  map[string]origin // of the settings that are not left at their defaults, by the names of flags
 	file     *config.File      // nil: none was given
 	store    *remote.Bucket    // that is read, as it is now; nil: it is not open, or written to
+	meter    *meter
+	throttle *throttle
 }
 
 func newCall(cc *cli.Context, errs io.Writer) *call {
 	p := newProgress(errs, cc.Bool(flagQuiet), cc.Bool(flagVerbose))
-	return &call{Context: cc, progress: p, onRetry: p.retrying, origins: givenOrigins(cc)}
+	return &call{Context: cc, progress: p, onRetry: p.retrying, origins: givenOrigins(cc), throttle: &throttle{}}
 }
 
 // need returns the value of a flag that must be given.
@@ -140,9 +142,14 @@ func (c *call) openSource() (*source, error) {
 	if s.stateDir, err = c.stateDir(); err != nil {
 		return nil, err
 	}
+	pace, err := c.readPace()
+	if err != nil {
+		return nil, err
+	}
 	if s.Env, err = localenv.Open(home, bdb.NewKey(s.password)); err != nil {
 		return nil, err
 	}
+	s.Env.Pace = pace
 	return s, archive.CheckSource(s.Env)
 }
 

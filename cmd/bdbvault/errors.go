@@ -303,6 +303,9 @@ var storeHints = map[remote.Kind]string{
 	remote.Damaged:     "Bytes change on the way to the store: suspect memory, network or a proxy.",
 	remote.Full:        "Make room in the store. What is stored already need not be sent again.",
 	remote.ReadOnly:    "The store takes no writes: check how it is mounted, or its policy.",
+	remote.Archived: "Have the store bring it back, and what else the restore needs: bdbvault plan --objects prints the keys, for " +
+		"aws s3api restore-object --bucket BUCKET --key KEY --restore-request Days=7. That takes hours; then the same command goes on.",
+	remote.NoClass:     "Check --storage-class against what the store offers.",
 	remote.Unsupported: "Try the other client: --s3-client aws or --s3-client minio",
 	remote.Invalid:     "Check -r and the settings of the store.",
 	remote.NotFound:    "It was in the store once. Look who deletes there (a lifecycle rule?), and take a full backup: bdbvault backup",

@@ -91,6 +91,9 @@ func repositoryFlags() []cli.Flag {
 		stringFlag(inRepository, flagProfile, "`NAME` of the profile in the AWS configuration"),
 		&cli.DurationFlag{Name: flagRetryFor, Category: inRepository, Value: 5 * time.Minute, EnvVars: variables(flagRetryFor),
 			Usage: "`DURATION` to go on trying while the store does not answer"},
+		stringFlag(inRepository, flagStorageClass, "`CLASS` of S3 for packs and log, or for each kind of object its own: packs=CLASS,maps=CLASS,log=CLASS,tails=CLASS,manifests=CLASS (default: the bucket's)"),
+		stringFlag(inRepository, flagUploadRate, "`RATE` of sending to the store, at most, in bytes a second: 10M or 10MiB"),
+		stringFlag(inRepository, flagDownloadRate, "`RATE` of reading from the store, at most"),
 		stringFlag(inRepository, flagConfig, "`FILE` (YAML) with settings for what neither flags nor variables say"),
 	}
 }
@@ -151,7 +154,7 @@ func (p *program) commands() []*cli.Command {
 		{Name: "show", Usage: "show everything about one backup", ArgsUsage: "ID", Action: p.answer(reading(show), "ID"),
 			Flags: join([]cli.Flag{envFlag("`NAME` of the backup's environment (default: look in all)"), asOfFlag()}, repositoryFlags(), outputFlags())},
 		{Name: "plan", Usage: "show what a restore would do; touches nothing", Action: p.answer(reading(planRestore)),
-			Flags: join(targetFlags(), []cli.Flag{envFlag("`NAME` of the environment (default: the only one there is)"), stateFlag(), asOfFlag()},
+			Flags: join(targetFlags(), planFlags(), []cli.Flag{envFlag("`NAME` of the environment (default: the only one there is)"), stateFlag(), asOfFlag()},
 				passwordFlags(), repositoryFlags(), outputFlags())},
 		{Name: "restore", Usage: "bring an environment back, recovered and checked", Action: p.deed(reading(restoreHome)),
 			Flags: join(restoreFlags(), targetFlags(), []cli.Flag{stateFlag(), asOfFlag()}, passwordFlags(), engineFlags(), repositoryFlags(), outputFlags())},
@@ -183,6 +186,7 @@ func backupFlags() []cli.Flag {
 		envFlag("`NAME` for the environment in the repository (default: the home's last part)"),
 		stateFlag(),
 		short(boolFlag(inEnvironment, flagCheckpoint, "let the engine make a checkpoint first, so that less log is needed"), "c"),
+		stringFlag(inEnvironment, flagReadRate, "`RATE` of reading the environment's databases, at most, in bytes a second: 50M or 50MiB"),
 		boolFlag(inEnvironment, flagReadAll, "read also files that have not changed since the last backup"),
 		boolFlag(inEnvironment, flagOffline, "nobody has the environment open, which is checked: needed for environments without a log"),
 		boolFlag(inEnvironment, flagAllowDamaged, "go on when pages are damaged on this disk, and record which"),

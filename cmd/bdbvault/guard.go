@@ -46,6 +46,8 @@ type guard struct {
 	retried   time.Time // the last line about that
 	drills    drills
 
+	moved int64 // bytes to and from the store when somebody last asked whether the watch is alive
+
 	stale chan struct{} // the store's history has changed in a way that the watch does not tell
 	tally tally
 }

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -60,6 +61,7 @@ type program struct {
 	out, errs io.Writer
 	json      bool
 	lines     bool // JSON as one object a line
+	meter     meter
 	code      int
 }
 
@@ -119,12 +121,16 @@ func (p *program) command(f action, printed func(*call) bool, arguments ...strin
 			return err
 		}
 		c := newCall(cc, p.errs)
+		c.meter = &p.meter
 		res, err := c.configured(p.ctx, f)
 		c.progress.end()
 		if !printed(c) {
 			res = nil
 		}
 		p.finish(cc.Command.Name, res, err)
+		if line := p.meter.line(); line != "" && c.Bool(flagVerbose) {
+			c.progress.say(line)
+		}
 		return nil
 	}
 }
@@ -184,14 +190,25 @@ func (p *program) finishJSON(res result, err error) error {
 	if p.lines && err == nil {
 		return nil
 	}
-	enc := json.NewEncoder(p.out)
-	if !p.lines {
-		enc.SetIndent("", "  ")
-	}
-	enc.SetEscapeHTML(false)
-	if e := enc.Encode(object); e != nil && err == nil {
+	if e := p.print(object); e != nil && err == nil {
 		err = &outputError{e}
 	}
+	return err
+}
+
+func (p *program) print(object any) error {
+	data, err := p.meter.encode(object)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if p.lines {
+		b.Write(data)
+	} else if err := json.Indent(&b, data, "", "  "); err != nil {
+		return err
+	}
+	b.WriteByte('\n')
+	_, err = p.out.Write(b.Bytes())
 	return err
 }
 

@@ -47,16 +47,21 @@ func (p *watchProgress) Note(text string)    { p.say("note: " + text) }
 
 // alive reports whether the watch did anything within the time given.
 func (g *guard) alive(within time.Duration) bool {
-	last := time.Unix(0, g.pulse.last.Load())
 	g.mu.Lock()
 	w := g.watcher
 	g.mu.Unlock()
+	turned := time.Time{}
 	if w != nil {
-		if turned := w.Status().Turned; turned.After(last) {
-			last = turned
+		s := w.Status()
+		turned = s.Turned
+		// Where --upload-rate is low, a pack may take longer than the time given.
+		if moved := s.Store.Sent + s.Store.Received; moved != g.moved {
+			g.moved = moved
+			g.pulse.beat()
 		}
 	}
-	return time.Since(last) < within
+	last := time.Unix(0, g.pulse.last.Load())
+	return min(time.Since(last), time.Since(turned)) < within
 }
 
 // notifier tells systemd that the service is up, how it is, that it still lives, and that it ends. Without systemd it does nothing.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -19,7 +20,13 @@ const (
 	flagAt        = "at"
 	flagLSN       = "lsn"
 	flagBeforeTxn = "before-txn"
+
+	flagObjects = "objects"
 )
+
+func planFlags() []cli.Flag {
+	return []cli.Flag{boolFlag(inTarget, flagObjects, "print the keys of all objects that the restore will read, and nothing else")}
+}
 
 func targetFlags() []cli.Flag {
 	return []cli.Flag{
@@ -99,6 +106,11 @@ func planRestore(ctx context.Context, c *call) (result, error) {
 		return nil, err
 	}
 	r := &planReport{Plan: plan}
+	if c.Bool(flagObjects) {
+		for _, key := range plan.Keys() {
+			r.keys = append(r.keys, repo.Bucket.FullKey(key))
+		}
+	}
 	r.takes, r.known = restore.LoadRates(state, repo.Info.ID).Estimate(plan)
 	return r, nil
 }
@@ -107,7 +119,8 @@ func planRestore(ctx context.Context, c *call) (result, error) {
 type planReport struct {
 	*restore.Plan
 	takes time.Duration
-	known bool // takes is
+	known bool     // takes is
+	keys  []string // with --objects: all that will be read, as the store knows it
 }
 
 // MarshalJSON adds the estimate, in seconds; absent if there is none.
@@ -120,10 +133,15 @@ func (r *planReport) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		*restore.Plan
 		Seconds *float64 `json:"estimatedSeconds,omitempty"`
-	}{r.Plan, seconds})
+		Keys    []string `json:"keys,omitempty"`
+	}{r.Plan, seconds, r.keys})
 }
 
 func (r *planReport) text(w io.Writer) {
+	if r.keys != nil {
+		fmt.Fprintln(w, strings.Join(r.keys, "\n"))
+		return
+	}
 	t := newTable(w)
 	if r.NoLog {
 		fmt.Fprintf(w, "restoring %s would bring back what was copied: there is no log\n", r.Environment)

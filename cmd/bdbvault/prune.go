@@ -12,7 +12,6 @@ import (
 
 	"bdbvault/archive"
 	"bdbvault/manifest"
-	"bdbvault/remote"
 	"bdbvault/remote/repository"
 )
 
@@ -121,7 +120,6 @@ func prune(ctx context.Context, c *call) (result, error) {
 		}
 		r.Environments = append(r.Environments, res)
 	}
-	r.Requests = repo.Bucket.Stats().Requests
 	return r, errors.Join(errs...)
 }
 
@@ -138,7 +136,6 @@ type pruneReport struct {
 	Repository   string                 `json:"repository"`
 	DryRun       bool                   `json:"dryRun"`
 	Environments []*archive.PruneResult `json:"environments"`
-	Requests     remote.Requests        `json:"requests"`
 }
 
 func (r *pruneReport) text(w io.Writer) {

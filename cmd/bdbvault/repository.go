@@ -83,7 +83,17 @@ func (c *call) openBucket(ctx context.Context, loc location) (*remote.Bucket, er
 	if retry == 0 {
 		retry = -1 // none at all; 0 would be the default
 	}
-	return remote.New(d, remote.Options{Prefix: loc.prefix, RetryFor: retry, OnRetry: c.onRetry}), nil
+	up, down, err := c.storeRates()
+	if err != nil {
+		return nil, err
+	}
+	classes, err := c.storageClasses(loc)
+	if err != nil {
+		return nil, err
+	}
+	b := remote.New(d, remote.Options{Prefix: loc.prefix, RetryFor: retry, OnRetry: c.onRetry, Up: up, Down: down, StorageClass: classes.of})
+	c.meter.add(b)
+	return b, nil
 }
 
 func (c *call) driver(ctx context.Context, loc location) (remote.Driver, error) {

@@ -261,7 +261,7 @@ func (c *call) clone() (*call, error) {
 	}
 	cc := cli.NewContext(c.App, set, nil)
 	cc.Command = c.Command
-	e := &call{Context: cc, progress: c.progress, origins: map[string]origin{}, file: c.file}
+	e := &call{Context: cc, progress: c.progress, origins: map[string]origin{}, file: c.file, meter: c.meter, throttle: c.throttle}
 	for name, o := range c.origins {
 		e.origins[name] = o
 		if o.rank != rankFlag {

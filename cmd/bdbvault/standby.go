@@ -179,7 +179,7 @@ func (cycleFailure) text(io.Writer) {} // the progress says it
 func (k *keeper) print(r result) error {
 	switch {
 	case k.json():
-		line, err := json.Marshal(r)
+		line, err := k.meter.encode(r)
 		if err == nil {
 			_, err = k.out.Write(append(line, '\n'))
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"bdbvault/remote"
 	"bdbvault/remote/remotetest"
 )
 
@@ -37,8 +39,11 @@ func TestStoreScripts(t *testing.T) {
 	testscript.Run(t, params)
 }
 
-// s3 stall METHOD|pass|fail: the proxy lets packs stall on their way up (PUT) or down (GET), passes everything, or answers every
-// request with 503.
+// s3 stall METHOD|pass|fail|archived: the proxy lets packs stall on their way up (PUT) or down (GET), passes everything, answers every
+// request with 503, or packs as if they were in an archive.
+//
+// s3 seen|agrees FILE|class FOLDER=CLASS…: it forgets what it has seen; what the JSON in the file says of the store is what it has seen since; what was put since then
+// into each folder came with that storage class.
 func s3Command(ts *testscript.TestScript, neg bool, args []string) {
 	positive(ts, neg, args, 1, "s3 stall METHOD|pass|fail")
 	w := worldOf(ts).server
@@ -51,8 +56,51 @@ func s3Command(ts *testscript.TestScript, neg bool, args []string) {
 		w.proxy.Inject(func(*http.Request) remotetest.Fault {
 			return remotetest.Fault{Status: http.StatusServiceUnavailable, Code: "SlowDown", Message: "Please reduce your request rate."}
 		})
+	case "archived":
+		w.proxy.Inject(func(r *http.Request) (f remotetest.Fault) {
+			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/packs/") {
+				f = remotetest.Fault{Status: http.StatusForbidden, Code: "InvalidObjectState", Message: "The operation is not valid for the object's storage class"}
+			}
+			return f
+		})
+	case "seen":
+		w.proxy.Seen()
+	case "agrees":
+		w.agrees(ts, args[1])
+	case "class":
+		w.classes(ts, args[1:])
 	default:
 		ts.Fatalf("s3: no %q", args[0])
+	}
+}
+
+func (w *s3World) agrees(ts *testscript.TestScript, file string) {
+	var said struct {
+		Store *remote.Stats `json:"store"`
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(file)), &said))
+	if seen := w.proxy.Tally(); said.Store == nil || *said.Store != seen || seen.Requests.Total() == 0 {
+		ts.Fatalf("said: %+v, seen: %+v", said.Store, seen)
+	}
+}
+
+func (w *s3World) classes(ts *testscript.TestScript, want []string) {
+	seen := w.proxy.Seen()
+	for _, pair := range want {
+		folder, class, _ := strings.Cut(pair, "=")
+		n := 0
+		for _, s := range seen {
+			if s.Method != http.MethodPut || !strings.Contains(s.Path, "/"+folder+"/") {
+				continue
+			}
+			if got := s.Header.Get("X-Amz-Storage-Class"); got != class {
+				ts.Fatalf("%s came with class %q", s.Path, got)
+			}
+			n++
+		}
+		if n == 0 {
+			ts.Fatalf("nothing came to %s", folder)
+		}
 	}
 }
 

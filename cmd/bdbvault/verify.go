@@ -11,7 +11,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bdbvault/manifest"
-	"bdbvault/remote"
 	"bdbvault/restore"
 )
 
@@ -48,7 +47,6 @@ type verifyReport struct {
 	Repository   string                  `json:"repository"`
 	Sound        bool                    `json:"sound"`
 	Environments []*restore.VerifyResult `json:"environments"`
-	Requests     remote.Requests         `json:"requests"`
 }
 
 // verify is the command of that name.
@@ -86,7 +84,6 @@ func verify(ctx context.Context, c *call) (result, error) {
 			bad.Results = append(bad.Results, res)
 		}
 	}
-	r.Requests = repo.Bucket.Stats().Requests
 	if !r.Sound {
 		return r, bad
 	}
@@ -178,6 +175,9 @@ func verifiedSums(w io.Writer, e *restore.VerifyResult) {
 		read = size(e.ReadBytes) + " in " + count(e.ReadObjects, "object")
 	}
 	t.row("  read", read)
+	if e.Archived > 0 {
+		t.row("  archived", "not read, since it is archived: "+count(e.Archived, "object"))
+	}
 	if e.Spare > 0 {
 		t.row("  spare", size(e.SpareBytes)+" in "+count(e.Spare, "object")+" that no backup needs")
 	}

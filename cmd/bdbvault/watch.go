@@ -82,6 +82,7 @@ type watchSpec struct {
 	home     string
 	password string
 	maxLag   time.Duration
+	pace     localenv.Pace
 	options  archive.WatchOptions
 	drill    archive.Schedule // nil: there are none
 	scratch  string           // for drills
@@ -146,6 +147,12 @@ func (s *watchSpec) fill() (err error) {
 	if s.password, err = c.password(); err != nil {
 		return err
 	}
+	if s.pace, err = c.readPace(); err != nil {
+		return err
+	}
+	if _, _, err := c.storeRates(); err != nil {
+		return err
+	}
 	if o.StateDir, err = c.stateDir(); err != nil {
 		return err
 	}
@@ -185,7 +192,11 @@ func (s *watchSpec) fill() (err error) {
 
 // open looks at the environment anew.
 func (s *watchSpec) open() (*localenv.Env, error) {
-	return localenv.Open(s.home, bdb.NewKey(s.password))
+	e, err := localenv.Open(s.home, bdb.NewKey(s.password))
+	if err == nil {
+		e.Pace = s.pace
+	}
+	return e, err
 }
 
 func (c *call) positive(name string) (time.Duration, error) {

@@ -119,7 +119,7 @@ var kinds = map[string]remote.Kind{
 	"RequestExpired": remote.Expired,
 
 	"AccessDenied": remote.Denied, "AllAccessDisabled": remote.Denied, "AccountProblem": remote.Denied, "NotSignedUp": remote.Denied,
-	"ObjectLocked": remote.Denied, "InvalidObjectState": remote.Denied,
+	"ObjectLocked": remote.Denied, "InvalidObjectState": remote.Archived,
 
 	"AuthorizationHeaderMalformed": remote.WrongRegion, "PermanentRedirect": remote.WrongRegion, "TemporaryRedirect": remote.WrongRegion,
 	"Redirect": remote.WrongRegion, "InvalidRegion": remote.WrongRegion, "IllegalLocationConstraintException": remote.WrongRegion,
@@ -142,7 +142,7 @@ var kinds = map[string]remote.Kind{
 	"NotImplemented":   remote.Unsupported,
 
 	"EntityTooLarge": remote.Invalid, "KeyTooLongError": remote.Invalid, "InvalidArgument": remote.Invalid, "InvalidRequest": remote.Invalid,
-	"InvalidURI": remote.Invalid, "InvalidDigest": remote.Invalid, "XMinioInvalidObjectName": remote.Invalid,
+	"InvalidURI": remote.Invalid, "InvalidDigest": remote.Invalid, "InvalidStorageClass": remote.NoClass, "XMinioInvalidObjectName": remote.Invalid,
 }
 
 func (e *ServerError) kind() remote.Kind {

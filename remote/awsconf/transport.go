@@ -63,10 +63,36 @@ type transport struct {
 	noConfirm atomic.Bool // the store doesn't answer "Expect: 100-continue"; waiting for it costs a second each time
 }
 
+// kindOf is what a store charges a request as.
+func kindOf(req *http.Request) remote.Request {
+	query := req.URL.Query()
+	query.Del("x-id") // the SDK's note of what it does
+	query.Del("versionId")
+	switch {
+	case query.Has("list-type"), query.Has("versions"):
+		return remote.RequestList
+	case query.Has("retention"):
+		return remote.RequestLock
+	case query.Has("delete"), req.Method == http.MethodDelete:
+		return remote.RequestDelete
+	case len(query) > 0:
+		return remote.RequestSettings
+	}
+	switch req.Method {
+	case http.MethodPut:
+		return remote.RequestPut
+	case http.MethodGet:
+		return remote.RequestGet
+	case http.MethodHead:
+		return remote.RequestHead
+	}
+	return remote.RequestSettings
+}
+
 var errStalled = errors.New("no progress")
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	remote.CountRequest(req.Context())
+	remote.CountRequest(req.Context(), kindOf(req))
 	ctx, cancel := context.WithCancelCause(req.Context())
 	dog := &watchdog{timeout: t.stall}
 	dog.timer = time.AfterFunc(answerStalls*t.stall, func() { cancel(errStalled) })
@@ -101,7 +127,7 @@ func (t *transport) prepare(req *http.Request, ctx context.Context, dog *watchdo
 	} else {
 		req = req.WithContext(ctx)
 	}
-	b := &body{ReadCloser: req.Body, dog: dog, left: req.ContentLength}
+	b := &body{ReadCloser: req.Body, ctx: ctx, dog: dog, left: req.ContentLength}
 	req.Body, req.GetBody = b, nil
 	return req, b
 }
@@ -129,6 +155,9 @@ type watchdog struct {
 	answered atomic.Bool // what is still sent after the answer has begun doesn't matter
 }
 
+// rest holds the dog until something is sent.
+func (w *watchdog) rest() { w.timer.Stop() }
+
 func (w *watchdog) sent(all bool) {
 	switch {
 	case w.answered.Load():
@@ -142,13 +171,18 @@ func (w *watchdog) sent(all bool) {
 // body watches an upload.
 type body struct {
 	io.ReadCloser
+	ctx    context.Context
 	dog    *watchdog
 	left   int64
 	failed atomic.Pointer[error]
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p[:remote.SendPiece(b.ctx, len(p))])
+	b.dog.rest() // a pause of our own is no stall
+	if paced := remote.Sending(b.ctx, n); paced != nil {
+		return 0, paced
+	}
 	b.left -= int64(n)
 	b.dog.sent(b.left <= 0 || err != nil)
 	if err != nil && err != io.EOF {
@@ -171,6 +205,7 @@ func (a *answer) Read(p []byte) (int, error) {
 	a.dog.timer.Reset(a.dog.timeout)
 	n, err := a.ReadCloser.Read(p)
 	a.dog.timer.Stop()
+	remote.CountReceived(a.ctx, n)
 	if err != nil && err != io.EOF {
 		err = a.t.explain(a.req, a.ctx, nil, err)
 	}

@@ -181,6 +181,7 @@ func (o *object) Read(p []byte) (int, error) {
 	}
 	n, err := o.f.ReadAt(p[:min(int64(len(p)), o.end-o.offset)], o.offset)
 	o.offset += int64(n)
+	remote.CountReceived(o.ctx, n)
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF // the file shrank
 	}
@@ -257,6 +258,9 @@ func (d *driver) Put(ctx context.Context, key string, body io.ReaderAt, size int
 		return err
 	}
 	defer root.Close() // only used to find files
+	if opt.StorageClass != "" {
+		return &remote.Error{Kind: remote.Unsupported, Err: errors.New("a directory has no storage classes")}
+	}
 	if opt.IfAbsent {
 		// Publishing decides; this only saves writing in vain.
 		if _, err := root.Lstat(key); err == nil {
@@ -288,6 +292,9 @@ func (t *temp) fill(ctx context.Context, body io.ReaderAt, size int64, opt remot
 			return err
 		}
 		n, err := body.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+		if err := remote.Sending(ctx, n); err != nil {
+			return err
+		}
 		if _, err := w.Write(buf[:n]); err != nil {
 			return err
 		}

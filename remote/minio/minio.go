@@ -89,7 +89,7 @@ func (d *driver) Put(ctx context.Context, key string, body io.ReaderAt, size int
 
 func (d *driver) put(ctx context.Context, key string, body io.ReaderAt, size int64, opt remote.PutOptions, summed bool) error {
 	ctx, x := awsconf.Watch(ctx)
-	options := minio.PutObjectOptions{ContentType: opt.ContentType, DisableContentSha256: true, DisableMultipart: true}
+	options := minio.PutObjectOptions{ContentType: opt.ContentType, DisableContentSha256: true, DisableMultipart: true, StorageClass: opt.StorageClass}
 	if opt.IfAbsent {
 		options.SetMatchETagExcept("*")
 	}

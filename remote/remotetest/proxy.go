@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"bdbvault/remote"
 )
 
 // Fault is what a Proxy does wrong with one request. The zero value is none.
@@ -40,6 +43,7 @@ type Seen struct {
 	Method, Path, Query string
 	Header              http.Header
 	Length              int64
+	Answer              int64 // bytes of the answer's body; 0 as long as it is under way
 }
 
 // Proxy stands between a client and a server. What signatures cover passes through unchanged.
@@ -57,7 +61,7 @@ type Proxy struct {
 	server *httptest.Server // nil while down
 	done   chan struct{}    // closed to end what is stalled
 	inject func(*http.Request) Fault
-	seen   []Seen
+	seen   []*Seen
 }
 
 // NewProxy puts a proxy in front of a server for the time of a test.
@@ -150,27 +154,56 @@ func (p *Proxy) InjectOnce(method string, n int, fault Fault) {
 }
 
 // Seen returns the requests so far, and forgets them.
-func (p *Proxy) Seen() []Seen {
+func (p *Proxy) Seen() (seen []Seen) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	seen := p.seen
+	for _, s := range p.seen {
+		seen = append(seen, *s)
+	}
 	p.seen = nil
 	return seen
 }
 
-func (p *Proxy) arrive(r *http.Request) (Fault, <-chan struct{}) {
+// Tally is what the requests seen come to, as remote.Stats counts. It forgets them.
+func (p *Proxy) Tally() (t remote.Stats) {
+	for _, s := range p.Seen() {
+		query, _ := url.ParseQuery(s.Query) // one of ours
+		switch {
+		case query.Has("list-type"), query.Has("versions"):
+			t.Requests.List++
+		case query.Has("retention"):
+			t.Requests.Lock++
+		case query.Has("delete"), s.Method == http.MethodDelete:
+			t.Requests.Delete++
+		case s.Method == http.MethodPut:
+			t.Requests.Put++
+		case s.Method == http.MethodGet && !query.Has("versioning") && !query.Has("object-lock"):
+			t.Requests.Get++
+		case s.Method == http.MethodHead:
+			t.Requests.Head++
+		default:
+			t.Requests.Settings++
+		}
+		t.Sent += max(0, s.Length)
+		t.Received += s.Answer
+	}
+	return t
+}
+
+func (p *Proxy) arrive(r *http.Request) (*Seen, Fault, <-chan struct{}) {
+	seen := &Seen{Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Length: r.ContentLength}
 	p.mu.Lock()
-	p.seen = append(p.seen, Seen{r.Method, r.URL.Path, r.URL.RawQuery, r.Header.Clone(), r.ContentLength})
+	p.seen = append(p.seen, seen)
 	inject, done := p.inject, p.done
 	p.mu.Unlock()
 	if inject == nil {
-		return Fault{}, done
+		return seen, Fault{}, done
 	}
-	return inject(r), done
+	return seen, inject(r), done
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
-	f, done := p.arrive(r)
+	seen, f, done := p.arrive(r)
 	if f.Status != 0 {
 		f.answer(w)
 		return
@@ -189,6 +222,12 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		w.Header().Set("Date", date.Add(f.Clock).UTC().Format(http.TimeFormat))
+	}
+	// Counted before the last byte is on its way, so that who has it all finds it counted. A break makes it wrong.
+	if r.Method != http.MethodHead {
+		p.mu.Lock()
+		seen.Answer = max(0, resp.ContentLength)
+		p.mu.Unlock()
 	}
 	w.WriteHeader(resp.StatusCode)
 	body := &faulty{r: resp.Body, cut: f.CutAnswer, stall: f.StallAnswer, rate: f.Rate, done: done}

@@ -39,6 +39,9 @@ func RunS3(t *testing.T, start func(testing.TB) *Server, open OpenS3) {
 		{"unreachable", s.unreachable},
 		{"failing for a while", s.failing},
 		{"one retry layer", s.oneLayer},
+		{"counts", s.counts},
+		{"rates", s.rates},
+		{"storage class", s.storageClass},
 		{"cut answers", s.cutAnswers},
 		{"cut uploads", s.cutUploads},
 		{"lost answers", s.lostAnswers},
@@ -186,6 +189,8 @@ func (s *s3suite) injectedRefusals(t *testing.T) {
 		{400, "QuotaExceeded", remote.Full},
 		{405, "MethodNotAllowed", remote.ReadOnly},
 		{301, "PermanentRedirect", remote.WrongRegion},
+		{403, "InvalidObjectState", remote.Archived},
+		{400, "InvalidStorageClass", remote.NoClass},
 	}
 	b, p := s.behind(t, 0, remote.Options{OnRetry: func(err error, _ time.Duration) { t.Errorf("retried: %v", err) }})
 	for _, a := range answers {
@@ -278,6 +283,70 @@ func (s *s3suite) oneLayer(t *testing.T) {
 	}
 	p.Inject(nil)
 	put(t, b, "key", []byte("x"), remote.PutOptions{})
+}
+
+// counts holds what a Bucket counts against what arrives at the store, of all operations, of those that fail, and of those that take several requests.
+func (s *s3suite) counts(t *testing.T) {
+	b, p := s.behind(t, 0, remote.Options{})
+	for _, key := range []string{"one", "two", "three"} {
+		put(t, b, key, random(3<<20), remote.PutOptions{IfAbsent: true})
+		read(t, b, key, 0, -1)
+		read(t, b, key, 1000, 5000)
+	}
+	keys(t, b, "", "")
+	for _, key := range []string{"one", "none"} {
+		if _, err := b.Stat(t.Context(), key); err != nil && !errors.Is(err, remote.ErrNotFound) {
+			t.Error(err)
+		}
+	}
+	if err := b.Put(t.Context(), "one", bytes.NewReader([]byte("x")), 1, remote.PutOptions{IfAbsent: true}); !errors.Is(err, remote.ErrExists) {
+		t.Error(err)
+	}
+	if _, err := b.SupportsIfAbsent(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := b.Delete(t.Context(), []string{"one", "two", "none"}); err != nil {
+		t.Error(err)
+	}
+	got, want := b.Stats(), p.Tally()
+	got.BytesUp, got.BytesDown = 0, 0
+	if got != want || got.Requests.Total() < 15 {
+		t.Errorf("counted %+v, the store has seen %+v", got, want)
+	}
+}
+
+// rates makes transfers last for longer than what counts as a stall, by pauses of our own.
+func (s *s3suite) rates(t *testing.T) {
+	const size, perSecond = 1 << 20, 512 << 10
+	b, _ := s.behind(t, 500*time.Millisecond, remote.Options{RetryFor: -1, Up: remote.NewRate(perSecond), Down: remote.NewRate(2 * perSecond)})
+	data := random(size)
+	began := time.Now()
+	put(t, b, "key", data, remote.PutOptions{})
+	sent := time.Now()
+	if got := read(t, b, "key", 0, -1); !bytes.Equal(got, data) {
+		t.Error("other bytes")
+	}
+	if up, down := sent.Sub(began), time.Since(sent); up < 1900*time.Millisecond || down < 900*time.Millisecond {
+		t.Errorf("a transfer of two seconds took %v, one of a second %v", up, down)
+	}
+}
+
+// storageClass goes with the upload; an unknown one is refused where the store looks.
+func (s *s3suite) storageClass(t *testing.T) {
+	b, p := s.behind(t, 0, remote.Options{RetryFor: -1, StorageClass: func(key string) string {
+		return map[string]string{"reduced": "REDUCED_REDUNDANCY", "wrong": "NO_SUCH_CLASS"}[key]
+	}})
+	for key, want := range map[string]string{"reduced": "REDUCED_REDUNDANCY", "plain": ""} {
+		put(t, b, key, []byte(key), remote.PutOptions{})
+		if seen := p.Seen(); len(seen) != 1 || seen[0].Header.Get("X-Amz-Storage-Class") != want {
+			t.Errorf("%s: sent %+v", key, seen)
+		}
+		read(t, b, key, 0, -1)
+		p.Seen()
+	}
+	if err := b.Put(t.Context(), "wrong", strings.NewReader("x"), 1, remote.PutOptions{}); err != nil {
+		wantKind(t, err, remote.NoClass, "wrong", b)
+	}
 }
 
 // cutAnswers breaks every download a bit later; all must come together in the end.

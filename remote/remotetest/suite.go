@@ -128,7 +128,7 @@ func testPutOpenStat(t *testing.T, d remote.Driver) {
 	}
 	_, err := b.Get(t.Context(), "sizes/4096", 4095)
 	wantKind(t, err, remote.Invalid, "sizes/4096", b)
-	if got := b.Stats(); got.BytesUp != 2<<20+7+4097 || got.Requests.Put < 4 || got.Requests.Stat < 4 {
+	if got := b.Stats(); got.BytesUp != 2<<20+7+4097 || got.Requests.Put < 4 || got.Requests.Head < 4 {
 		t.Errorf("stats: %+v", got)
 	}
 }

@@ -45,7 +45,7 @@ func (n names) List(ctx context.Context, prefix, after string, fn func(remote.In
 	}
 	for i, key := range n[at:] {
 		if i%1000 == 0 {
-			remote.CountRequest(ctx)
+			remote.CountRequest(ctx, remote.RequestList)
 		}
 		if len(key) < len(prefix) || key[:len(prefix)] != prefix {
 			break

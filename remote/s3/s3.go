@@ -95,6 +95,9 @@ func (d *driver) put(ctx context.Context, key string, body io.ReaderAt, size int
 	if opt.IfAbsent {
 		in.IfNoneMatch = aws.String("*")
 	}
+	if opt.StorageClass != "" {
+		in.StorageClass = types.StorageClass(opt.StorageClass)
+	}
 	if summed && opt.HasSHA256 {
 		in.ChecksumSHA256 = aws.String(base64.StdEncoding.EncodeToString(opt.SHA256[:]))
 	}

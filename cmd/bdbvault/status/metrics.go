@@ -131,8 +131,8 @@ func newCollector(snapshot func() Snapshot) *collector {
 		state:    describe("bdbvault_state", "What the watch is about: 1 for the state it is in.", byEnvironment, "state"),
 		requests: describe("bdbvault_store_requests_total", "Requests to the store, failed ones included.", byEnvironment, "operation"),
 		retries:  describe("bdbvault_store_retries_total", "Requests that were repeated.", byEnvironment),
-		sent:     describe("bdbvault_store_sent_bytes_total", "Size of the objects stored.", byEnvironment),
-		received: describe("bdbvault_store_received_bytes_total", "Bytes of objects read.", byEnvironment),
+		sent:     describe("bdbvault_store_sent_bytes_total", "Bytes sent to the store, second tries included.", byEnvironment),
+		received: describe("bdbvault_store_received_bytes_total", "Bytes received from the store.", byEnvironment),
 		build:    describe("bdbvault_build_info", "The version that runs; always 1.", "version"),
 	}
 	for _, m := range metrics {
@@ -168,15 +168,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (c *collector) store(ch chan<- prometheus.Metric, name string, s remote.Stats) {
-	for _, op := range []struct {
-		name string
-		n    int64
-	}{{"put", s.Requests.Put}, {"open", s.Requests.Open}, {"stat", s.Requests.Stat}, {"list", s.Requests.List}, {"delete", s.Requests.Delete}} {
-		ch <- prometheus.MustNewConstMetric(c.requests, counter, float64(op.n), name, op.name)
+	for _, k := range s.Requests.ByKind() {
+		ch <- prometheus.MustNewConstMetric(c.requests, counter, float64(k.N), name, k.Kind)
 	}
 	ch <- prometheus.MustNewConstMetric(c.retries, counter, float64(s.Retries), name)
-	ch <- prometheus.MustNewConstMetric(c.sent, counter, float64(s.BytesUp), name)
-	ch <- prometheus.MustNewConstMetric(c.received, counter, float64(s.BytesDown), name)
+	ch <- prometheus.MustNewConstMetric(c.sent, counter, float64(s.Sent), name)
+	ch <- prometheus.MustNewConstMetric(c.received, counter, float64(s.Received), name)
 }
 
 // metricsHandler serves the environments' metrics, and those of the process and of Go.

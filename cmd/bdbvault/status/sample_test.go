@@ -30,7 +30,7 @@ func healthySample() Environment {
 		NewestCommit: noon.Add(-time.Second), ShippedCommit: noon.Add(-time.Second),
 		LastShip: noon.Add(-time.Second), LastFull: noon.Add(-9 * time.Hour), FullID: "20261120T030000Z-5958", NextFull: noon.Add(15 * time.Hour),
 		Flag:  archive.FlagStatus{Asked: archive.BulkAuto, Held: true, Since: noon.Add(-35 * day)},
-		Store: remote.Stats{Requests: remote.Requests{Put: 88211, Open: 3, Stat: 412, List: 35}, BytesUp: 9 << 30},
+		Store: remote.Stats{Requests: remote.Requests{Put: 88211, Get: 3, Head: 412, List: 35}, Sent: 9 << 30},
 		Counters: archive.WatchCounters{Ships: 88001, Segments: 88100, LogBytes: 31 << 30, StoredBytes: 9 << 30, Records: 91e6, Commits: 12e6, Fulls: 35,
 			FullBytes: 4 << 30},
 		History: hourOfShips(noon),
