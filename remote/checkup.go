@@ -115,7 +115,7 @@ func (b *Bucket) scratch(name string) *Bucket {
 	if opt.RetryFor > examinePause {
 		opt.RetryFor = examinePause
 	}
-	return &Bucket{d: b.d, opt: opt, prefix: b.prefix + name + "-"}
+	return &Bucket{d: b.d, opt: opt, prefix: b.prefix + name + "-", stats: new(counters)}
 }
 
 // try runs one trial within its time.

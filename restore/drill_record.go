@@ -149,7 +149,7 @@ func (s *rehearsal) finish(err error) {
 	r, now := s.record, s.bucket.Stats()
 	r.Finished = r.Started.Add(time.Since(s.began))
 	q, first := now.Requests, s.first.Requests
-	r.Requests = manifest.DrillRequests{Put: q.Put - first.Put, Open: q.Open - first.Open, Stat: q.Stat - first.Stat, List: q.List - first.List,
+	r.Requests = manifest.DrillRequests{Put: q.Put - first.Put, Open: q.Get - first.Get, Stat: q.Head - first.Head, List: q.List - first.List,
 		Delete: q.Delete - first.Delete}
 	r.Received = now.BytesDown - s.first.BytesDown
 	if err == nil {

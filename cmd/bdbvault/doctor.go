@@ -73,15 +73,14 @@ func (c *check) fault(err error) {
 
 // doctorReport is the result of doctor.
 type doctorReport struct {
-	Repository  string          `json:"repository,omitempty"`
-	Environment string          `json:"environment,omitempty"`
-	Home        string          `json:"home,omitempty"`
-	Checks      []*check        `json:"checks"`
-	Fine        int             `json:"fine"`
-	Warnings    int             `json:"warnings"`
-	Problems    int             `json:"problems"`
-	Unknown     int             `json:"unknown"`
-	Requests    remote.Requests `json:"requests"`
+	Repository  string   `json:"repository,omitempty"`
+	Environment string   `json:"environment,omitempty"`
+	Home        string   `json:"home,omitempty"`
+	Checks      []*check `json:"checks"`
+	Fine        int      `json:"fine"`
+	Warnings    int      `json:"warnings"`
+	Problems    int      `json:"problems"`
+	Unknown     int      `json:"unknown"`
 
 	subject string // of the checks that are added
 	quiet   bool

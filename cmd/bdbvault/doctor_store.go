@@ -55,19 +55,8 @@ func (d *doctor) lookAtStore(ctx context.Context) error {
 	if e.List.Worked() {
 		d.lookAtArchive(ctx, b)
 	}
-	addRequests(&d.Requests, e.Stats.Requests)
-	addRequests(&d.Requests, b.Stats().Requests)
+	d.meter.count(e.Stats)
 	return nil
-}
-
-func addRequests(sum *remote.Requests, r remote.Requests) {
-	sum.Put += r.Put
-	sum.Open += r.Open
-	sum.Stat += r.Stat
-	sum.List += r.List
-	sum.Delete += r.Delete
-	sum.Lock += r.Lock
-	sum.Facts += r.Facts
 }
 
 // checkConnection says who can listen on the way, and for a directory who can read it.

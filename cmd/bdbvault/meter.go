@@ -14,6 +14,17 @@ import (
 type meter struct {
 	mu      sync.Mutex
 	buckets []*remote.Bucket
+	others  remote.Stats
+}
+
+// count adds what was asked of the store beside the buckets.
+func (m *meter) count(s remote.Stats) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.others.Add(s)
 }
 
 func (m *meter) add(b *remote.Bucket) {
@@ -36,6 +47,7 @@ func (m *meter) stats() *remote.Stats {
 	for _, b := range m.buckets {
 		if sum == nil {
 			sum = new(remote.Stats)
+			sum.Add(m.others)
 		}
 		sum.Add(b.Stats())
 	}
