@@ -125,7 +125,8 @@ func (e *examiner) try(ctx context.Context, t *Trial, fn func(context.Context) e
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, e.opt.Each, fmt.Errorf("no answer within %s", e.opt.Each))
 	defer cancel()
-	t.Tried, t.Err = true, fn(limited)
+	counted, _ := e.b.begin(limited) // what asks the driver without the Bucket is counted, too
+	t.Tried, t.Err = true, fn(counted)
 	if ctx.Err() == nil && limited.Err() != nil && t.Err != nil {
 		t.Err = &Error{Op: "wait", Store: e.b.String(), Kind: Unreachable, Err: context.Cause(limited)}
 	}

@@ -175,9 +175,11 @@ func (p *Proxy) Tally() (t remote.Stats) {
 			t.Requests.Lock++
 		case query.Has("delete"), s.Method == http.MethodDelete:
 			t.Requests.Delete++
+		case query.Has("versioning"), query.Has("object-lock"), query.Has("policy"):
+			t.Requests.Settings++
 		case s.Method == http.MethodPut:
 			t.Requests.Put++
-		case s.Method == http.MethodGet && !query.Has("versioning") && !query.Has("object-lock"):
+		case s.Method == http.MethodGet:
 			t.Requests.Get++
 		case s.Method == http.MethodHead:
 			t.Requests.Head++
