@@ -337,8 +337,8 @@ func TestDoctorStore(t *testing.T) {
 		}
 		p.wants(r, map[string]string{"delete": "fine: refused", "versioning": "fine: on", "object-lock": "fine: --retain", "overwrite": "fine: old version stays",
 			"permissions": "fine", "left": "fine: can't remove", "chain": "fine"})
-		if r.Fine < 35 || r.Requests.Put == 0 {
-			t.Errorf("%d checks are fine, %+v", r.Fine, r.Requests)
+		if r.Fine < 35 {
+			t.Errorf("%d checks are fine", r.Fine)
 		}
 	})
 	t.Run("all rights", func(t *testing.T) {
