@@ -16,6 +16,7 @@ import (
 // check finds out whether the home is what manifest and log say it must be. That recovery ended well proves nothing: it loses files
 // without a word.
 func (r *restorer) check(ctx context.Context) error {
+	r.result.Prepared = r.story.history.Prepared()
 	h, err := r.scan(ctx)
 	if err != nil {
 		return err

@@ -91,6 +91,7 @@ type Result struct {
 	Commits       int64             `json:"commits"`                 // that the log laid down holds
 	Passes        int               `json:"passes"`                  // of recovery
 	Created       []string          `json:"created,omitempty"`       // databases that only the log held
+	Prepared      []bdb.Prepared    `json:"prepared,omitempty"`      // transactions that wait for whoever coordinates them
 	Verified      int               `json:"verified"`                // databases
 	VerifySkipped string            `json:"verifySkipped,omitempty"` // why none was
 	Notes         []string          `json:"notes,omitempty"`

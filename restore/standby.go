@@ -218,6 +218,7 @@ type CycleResult struct {
 	Segments    int               `json:"segments"` // that were fetched
 	LogBytes    int64             `json:"logBytes"` // that are new
 	Commits     int64             `json:"commits"`  // in them
+	Prepared    []bdb.Prepared    `json:"prepared,omitempty"`
 	Requests    int64             `json:"requests"`
 	Notes       []string          `json:"notes,omitempty"`
 	Seconds     float64           `json:"seconds"`
@@ -276,7 +277,7 @@ func (s *Standby) cycle(ctx context.Context, c *cycle) (*CycleResult, error) {
 func (c *cycle) report() {
 	st, r := c.st, &c.result
 	r.Environment, r.Home, r.Backup, r.Timeline = st.Environment, c.t.dir, st.Backup, st.Timeline
-	r.End, r.EndTime = st.End, st.EndTime
+	r.End, r.EndTime, r.Prepared = st.End, st.EndTime, st.Prepared
 	if r.Shipped.Before(r.End) {
 		r.Shipped, r.ShippedTime = r.End, r.EndTime
 	}

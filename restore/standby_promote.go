@@ -21,6 +21,7 @@ type PromoteResult struct {
 	EndTime       time.Time         `json:"endTime,omitzero"`
 	Verified      int               `json:"verified"`
 	VerifySkipped string            `json:"verifySkipped,omitempty"`
+	Prepared      []bdb.Prepared    `json:"prepared,omitempty"`
 	Catch         *CycleResult      `json:"catchUp,omitempty"` // the last cycle; nil: none was asked for
 	Notes         []string          `json:"notes,omitempty"`
 }
@@ -61,6 +62,7 @@ func (s *Standby) Promote(ctx context.Context, repo *repository.Repository) (*Pr
 		return nil, err
 	}
 	res.Home, res.Environment, res.Timeline, res.End, res.EndTime = s.t.dir, s.st.Environment, s.st.Timeline, s.st.End, s.st.EndTime
+	res.Prepared = s.st.Prepared
 	res.Verified, res.VerifySkipped, res.Notes = r.result.Verified, r.result.VerifySkipped, r.result.Notes
 	return res, s.letGo(ctx, r)
 }

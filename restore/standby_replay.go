@@ -180,7 +180,7 @@ func unfit(err error) error {
 
 // stand moves the state to the end of a log that was replayed.
 func (st *standbyState) stand(s *story) {
-	st.End = s.end
+	st.End, st.Prepared = s.end, s.history.Prepared()
 	if !s.last.IsZero() {
 		st.EndTime = s.last
 	}

@@ -55,6 +55,7 @@ type standbyState struct {
 	Created     map[bdb.FileID]bdb.LSN `json:"created,omitempty"` // databases that the log has made since the backup, with the commits that did it
 	Names       map[string]bool        `json:"names,omitempty"`   // last parts of all names that the log had for databases since the backup
 	Seen        map[bdb.FileID]bool    `json:"seen,omitempty"`    // databases that the log has named since the home was built
+	Prepared    []bdb.Prepared         `json:"prepared,omitempty"`
 }
 
 const standbyFormat = 1

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"bdbvault/localenv/bdb"
 	"bdbvault/remote/repository"
 	"bdbvault/restore"
 )
@@ -123,7 +124,26 @@ func (r restoreReport) text(w io.Writer) {
 	if len(r.Created) > 0 {
 		t.row("  new since the backup", strings.Join(r.Created, ", "))
 	}
+	preparedRow(t, r.Prepared)
 	t.flush()
+}
+
+// preparedRow names the transactions that are prepared, and says what becomes of them.
+func preparedRow(t *table, list []bdb.Prepared) {
+	const most = 10
+	if len(list) == 0 {
+		return
+	}
+	var names []string
+	for i, p := range list {
+		if i == most {
+			names = append(names, fmt.Sprintf("and %d more", len(list)-most))
+			break
+		}
+		names = append(names, fmt.Sprintf("%s (transaction %x)", p.Name(), p.Txn))
+	}
+	t.row("  prepared", strings.Join(names, ", "))
+	t.row("", "neither committed nor aborted: open the home with DB_RECOVER first, and resolve them (txn_recover)")
 }
 
 // there is what became of what was in the directory before.

@@ -217,6 +217,9 @@ func (r cycleReport) text(w io.Writer) {
 	default:
 		fmt.Fprint(w, "nothing new")
 	}
+	if n := len(r.Prepared); n > 0 {
+		fmt.Fprintf(w, "; %s prepared", count(n, "transaction"))
+	}
 	if r.End.Before(r.Shipped) {
 		fmt.Fprintf(w, "; behind what is shipped, %s, by %s", moment(r.Shipped, r.ShippedTime), r.Behind())
 	}
@@ -243,6 +246,7 @@ func (r promoteReport) text(w io.Writer) {
 	} else {
 		t.row("  verified", count(r.Verified, "database"))
 	}
+	preparedRow(t, r.Prepared)
 	t.flush()
 }
 

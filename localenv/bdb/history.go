@@ -45,6 +45,7 @@ type History struct {
 	spoiled    map[FileID]bool     // files in which such transactions changed pages
 	subs       map[filePage]bool   // where subdatabases begin that were open
 	freed      map[filePage][]LSN  // where such a page was freed
+	prepared   map[uint32]Prepared // transactions that were prepared and have not ended
 	grown      []PageGroup
 	cuts       []HeapCut
 	start      LSN // the first record added
@@ -129,6 +130,7 @@ func NewHistory() *History {
 		spoiled:   map[FileID]bool{},
 		subs:      map[filePage]bool{},
 		freed:     map[filePage][]LSN{},
+		prepared:  map[uint32]Prepared{},
 	}
 }
 
@@ -361,7 +363,10 @@ func (h *History) addChild(r *Record) bool {
 }
 
 func (h *History) addPrepare(r *Record) bool {
-	_, ok := r.Prepare()
+	p, ok := r.Prepare()
+	if ok {
+		h.prepared[r.Txn] = newPrepared(r, p)
+	}
 	t := h.open[r.Txn]
 	if !ok || t == nil {
 		return ok
@@ -385,6 +390,9 @@ func (h *History) addRecycle(r *Record) bool {
 
 func (h *History) addCommit(r *Record) bool {
 	c, ok := r.Commit()
+	if ok {
+		delete(h.prepared, r.Txn)
+	}
 	t := h.open[r.Txn]
 	if !ok || t == nil {
 		return ok

@@ -134,7 +134,8 @@ func (r *Record) Child() (Child, bool) {
 
 // Prepare is a __txn_prepare record: the first half of a two-phase commit. Recovery leaves such a transaction in doubt.
 type Prepare struct {
-	Begin LSN // the transaction's first record
+	GlobalID []byte // as the application gave it, 128 bytes (before release 4.8 an XA id)
+	Begin    LSN    // the transaction's first record
 }
 
 // Prepare decodes a __txn_prepare record.
@@ -144,13 +145,13 @@ func (r *Record) Prepare() (Prepare, bool) {
 		return Prepare{}, false
 	}
 	f.u32() // opcode
-	f.dbt() // global id
+	id := f.dbt()
 	if r.logVersion() < versionGlobalID {
 		f.u32() // format, gtrid and bqual of the XA id
 		f.u32()
 		f.u32()
 	}
-	return Prepare{Begin: f.lsn()}, f.ok()
+	return Prepare{GlobalID: id, Begin: f.lsn()}, f.ok()
 }
 
 // Recycle is a __txn_recycle record: transaction ids from Min to Max are given out anew.

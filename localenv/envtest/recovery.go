@@ -130,3 +130,14 @@ func link(home, apart, dir string) error {
 	}
 	return os.Symlink(filepath.Join(home, dir), at)
 }
+
+// Resolve opens a closed home with ordinary recovery, as the coordinator of its transactions would: of the transactions that are prepared it commits those
+// named and aborts the others. It returns the names of all.
+func Resolve(home, password string, commit ...string) (names []string, err error) {
+	args := []string{"resolve", "--home", home}
+	for _, name := range commit {
+		args = append(args, "--commit", name)
+	}
+	err = run(password, nil, &names, args...)
+	return names, err
+}

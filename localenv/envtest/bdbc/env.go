@@ -18,6 +18,7 @@ type EnvOptions struct {
 	Create   bool  // make region files if there are none
 	Private  bool  // cache only, in this process's memory: no regions, no log, no locks; for reading a closed home
 	Log      bool  // with Private: the log too, to read it
+	Recover  bool  // run ordinary recovery first, over regions made anew
 	Cache    int64 // bytes; 0 is 8 MiB; a DB_CONFIG and existing regions win over it
 }
 
@@ -32,6 +33,9 @@ func (o EnvOptions) flags() C.u_int32_t {
 	f := C.u_int32_t(C.DB_INIT_MPOOL | C.DB_INIT_LOCK | C.DB_INIT_LOG | C.DB_INIT_TXN)
 	if o.Create {
 		f |= C.DB_CREATE
+	}
+	if o.Recover {
+		f |= C.DB_CREATE | C.DB_RECOVER
 	}
 	return f
 }

@@ -66,6 +66,7 @@ static inline int shim_dbrename(DB_ENV *e, DB_TXN *t, const char *file, const ch
 
 static inline int shim_begin(DB_ENV *e, DB_TXN *parent, DB_TXN **t, u_int32_t flags) { return e->txn_begin(e, parent, t, flags); }
 static inline int shim_abort(DB_TXN *t) { return t->abort(t); }
+static inline int shim_txn_recover(DB_ENV *e, DB_PREPLIST *list, long count, long *found) { return e->txn_recover(e, list, count, found, DB_FIRST); }
 static inline int shim_prepare(DB_TXN *t, void *gid) { return t->prepare(t, gid); }
 static inline int shim_commit(DB_TXN *t, u_int32_t flags, unsigned char *token) {
 	DB_TXN_TOKEN tok;

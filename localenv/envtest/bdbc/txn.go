@@ -64,3 +64,20 @@ func (t *Txn) Abort() error { return fail(C.shim_abort(t.p), "abort") }
 func (t *Txn) Prepare(gid [128]byte) error {
 	return fail(C.shim_prepare(t.p, ptr(gid[:])), "prepare")
 }
+
+// Prepared are the transactions that recovery found prepared, at most 100, with their global ids. Each has to be ended.
+func (e *Env) Prepared() (txns []*Txn, gids [][128]byte, err error) {
+	var list [100]C.DB_PREPLIST
+	var n C.long
+	if err := fail(C.shim_txn_recover(e.p, &list[0], C.long(len(list)), &n), "list prepared transactions"); err != nil {
+		return nil, nil, err
+	}
+	for _, p := range list[:n] {
+		var gid [128]byte
+		for i, b := range p.gid {
+			gid[i] = byte(b)
+		}
+		txns, gids = append(txns, &Txn{p.txn}), append(gids, gid)
+	}
+	return txns, gids, nil
+}

@@ -31,6 +31,7 @@ func commands() []command {
 		{"dump", "print a digest of every database in a closed home", dump},
 		{"diff", "compare what the databases of two closed homes hold", diff},
 		{"log-marks", "list the checkpoints and the committed renames of database files in a log", logMarks},
+		{"resolve", "open a home with recovery, and commit or abort the transactions that are prepared", resolve},
 		{"hold", "keep an environment open and do steps that come as JSON lines (type Step of package envtest)", hold},
 		{"keeper", "checkpoint an environment until told to stop", keeper},
 		{"bank-worker", "be one of the bank's processes", bankWorker},
