@@ -58,10 +58,10 @@ func TestRecordBodies(t *testing.T) {
 	same(recycle, ok, Recycle{1, 2})
 	r = decodeOne(t, 19, typePrepare, uint32(2), []byte("global id"), LSN{4, 5}, []byte{})
 	prepare, ok := r.Prepare()
-	same(prepare, ok, Prepare{LSN{4, 5}})
+	same(prepare, ok, Prepare{[]byte("global id"), LSN{4, 5}})
 	r = decodeOne(t, 14, typePrepare, uint32(2), []byte("xid"), uint32(1), uint32(2), uint32(3), LSN{4, 5}, []byte{})
 	prepare, ok = r.Prepare()
-	same(prepare, ok, Prepare{LSN{4, 5}})
+	same(prepare, ok, Prepare{[]byte("xid"), LSN{4, 5}})
 	if _, ok := r.Commit(); ok {
 		t.Error("a prepare is a commit")
 	}
