@@ -210,7 +210,7 @@ func (b *backup) begin(ctx context.Context) error {
 		if b.opt.Engine == nil {
 			return fmt.Errorf("checkpoint: %w", engine.ErrNotSupported)
 		}
-		if err := b.opt.Engine.Checkpoint(ctx); err != nil {
+		if err := checkpoint(ctx, b.opt.Engine); err != nil {
 			return fmt.Errorf("checkpoint: %w", err)
 		}
 	}
