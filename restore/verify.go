@@ -81,6 +81,8 @@ const (
 	KindSegment   = "log segment"
 	KindCondemned = "condemned list"
 	KindHold      = "hold"
+	KindDrill     = "record of a drill"
+	KindMark      = "mark of damage"
 )
 
 // DamagedObject is an object that is missing, or not what was stored.
@@ -283,7 +285,7 @@ func (v *verifier) mark(ctx context.Context) error {
 	var mu sync.Mutex
 	var refused error
 	for key, d := range v.bad {
-		if d.Marked = marked[key]; d.Marked || !d.read || d.Missing {
+		if d.Marked = marked[key]; d.Marked || !d.read || d.Missing || d.Kind == KindMark || d.Kind == KindDrill {
 			continue
 		}
 		g.Go(func() error {

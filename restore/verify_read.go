@@ -86,6 +86,7 @@ func (v *verifier) saveTurn(t turn) {
 // unit is what is read in one go: a pack, a map, or all that is stored of one log file.
 type unit struct {
 	object   int
+	small    *small                   // not nil: an object of which no backup has need
 	segments []manifest.StoredSegment // not empty: a log file's
 }
 
@@ -169,10 +170,62 @@ func (v *verifier) units(t turn) (list []unit, bytes int64) {
 			v.res.ReadObjects++
 		}
 	}
+	for i := range v.store.small {
+		if s := &v.store.small[i]; t.has(s.place()) {
+			list = append(list, unit{small: s})
+			bytes += s.size
+			v.res.ReadObjects++
+		}
+	}
 	return list, bytes
 }
 
+// small is a mark or the record of a drill.
+type small struct {
+	key, kind string
+	size      int64
+}
+
+func (s *small) place() uint32 {
+	sum := sha256.Sum256([]byte(s.key))
+	return binary.BigEndian.Uint32(sum[:])
+}
+
+func (v *verifier) readSmall(ctx context.Context, s *small) error {
+	data, err := v.repo.Bucket.Get(ctx, s.key, maxSmall)
+	switch {
+	case err != nil:
+	case s.kind == KindDrill:
+		err = checkDrill(v.opt.Env, s.key, data)
+	default:
+		err = checkMark(v.opt.Env, s.key, data)
+	}
+	if _, newer := errors.AsType[*manifest.FormatError](err); newer || errors.Is(err, remote.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func checkDrill(env, key string, data []byte) error {
+	d, err := manifest.DecodeDrill(data)
+	if err == nil && manifest.DrillKey(env, d.ID) != key {
+		err = fmt.Errorf("it is that of drill %s of %s: %w", d.ID, d.Environment, manifest.ErrDamaged)
+	}
+	return err
+}
+
+func checkMark(env, key string, data []byte) error {
+	d, err := manifest.DecodeDamaged(data)
+	if err == nil && manifest.DamagedKey(env, d.Object) != key {
+		err = fmt.Errorf("it is that of %s: %w", d.Object, manifest.ErrDamaged)
+	}
+	return err
+}
+
 func (v *verifier) readUnit(ctx context.Context, u unit, buf []byte) error {
+	if u.small != nil {
+		return v.twice(ctx, u.small.key, u.small.kind, u.small.size, func() error { return v.readSmall(ctx, u.small) })
+	}
 	if len(u.segments) == 0 {
 		n := v.store.objects[u.object]
 		return v.twice(ctx, n.Key(v.opt.Env), kind(n), v.store.sizes[u.object], func() error { return v.hash(ctx, n, buf) })

@@ -77,6 +77,7 @@ type inventory struct {
 	lists    []repository.Stored // of what was condemned
 	held     []manifest.BackupID
 	marks    []string // keys of objects that were found damaged
+	small    []small
 	segments []manifest.StoredSegment
 	names    map[manifest.SegmentName]bool
 	objects  []manifest.ObjectName
@@ -117,6 +118,11 @@ func (s *inventory) note(i remote.Info) {
 	case "damaged":
 		if key, err := manifest.ParseDamagedKey(s.env, i.Key); err == nil {
 			s.marks = append(s.marks, key)
+			s.small = append(s.small, small{i.Key, KindMark, i.Size})
+		}
+	case "drills":
+		if _, err := manifest.ParseDrillKey(s.env, i.Key); err == nil {
+			s.small = append(s.small, small{i.Key, KindDrill, i.Size})
 		}
 	case "logs":
 		if n, err := manifest.ParseSegmentKey(s.env, i.Key); err == nil && n.Key(s.env) == i.Key {

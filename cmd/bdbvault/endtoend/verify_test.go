@@ -50,6 +50,19 @@ func (m *museum) furnish() {
 			m.t.Fatal(err)
 		}
 	}
+	d := manifest.NewDrill("test", "20260101T000000Z-0001")
+	d.Result, d.Error = manifest.DrillFailed, "it was a test"
+	if objects[manifest.DrillKey("test", d.ID)], err = d.Encode(); err != nil {
+		m.t.Fatal(err)
+	}
+	for _, key := range m.shelf.order {
+		if kind(key) == "packs" {
+			if objects[manifest.DamagedKey("test", key)], err = manifest.NewDamaged("test", key, "it is whole again").Encode(); err != nil {
+				m.t.Fatal(err)
+			}
+			break
+		}
+	}
 	m.shelf.order = nil
 	for key := range objects {
 		m.shelf.order = append(m.shelf.order, key)
@@ -83,7 +96,7 @@ func (m *museum) named(key, what string, data []byte) {
 	}
 	if data == nil {
 		switch kind(key) {
-		case "holds", "condemned":
+		case "holds", "condemned", "drills", "damaged":
 			return // they come and go
 		case "logs":
 			m.shorter(key, r, readers)
@@ -95,10 +108,10 @@ func (m *museum) named(key, what string, data []byte) {
 		return
 	}
 	kinds := map[string]string{"backups": restore.KindManifest, "packs": restore.KindPack, "maps": restore.KindMap, "logs": restore.KindSegment,
-		"condemned": restore.KindCondemned, "holds": restore.KindHold}
+		"condemned": restore.KindCondemned, "holds": restore.KindHold, "drills": restore.KindDrill, "damaged": restore.KindMark}
 	d := r.Damage[0]
 	exactly := kind(key) != "packs" || !slices.Contains([]string{"longer", "flipped", "cut short by a byte"}, what)
-	if kind(key) == "holds" || kind(key) == "condemned" {
+	if slices.Contains([]string{"holds", "condemned", "drills", "damaged"}, kind(key)) {
 		readers = nil
 	}
 	if d.Kind != kinds[kind(key)] || d.Problem == "" || exactly && !slices.Equal(d.Backups, readers) {
