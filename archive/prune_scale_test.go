@@ -22,6 +22,7 @@ import (
 	"bdbvault/remote/minio"
 	"bdbvault/remote/remotetest"
 	"bdbvault/remote/repository"
+	"bdbvault/restore"
 )
 
 const (
@@ -103,6 +104,28 @@ func planAtScale(t *testing.T, drv remote.Driver, full bool, put func(key string
 		t.Errorf("condemned: %+v, want %d packs", res.Condemned, want)
 	}
 	if *peak > 300<<20 || full && took > 30*time.Second {
+		t.Error("that is too much")
+	}
+	verifyAtScale(t, repo, backups)
+}
+
+// verifyAtScale looks through the same, which no backup is too many for either.
+func verifyAtScale(t *testing.T, repo *repository.Repository, backups int) {
+	debug.FreeOSMemory()
+	peak, stop := memoryPeak()
+	began, cpu := time.Now(), cpuTime(t)
+	res, err := restore.Verify(t.Context(), repo, restore.VerifyOptions{Env: "test"})
+	took := time.Since(began)
+	cpu = cpuTime(t) - cpu
+	stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("they are verified in %v, with %v of CPU and %d MiB", took.Round(time.Millisecond), cpu.Round(time.Millisecond), *peak>>20)
+	if !res.Sound() || len(res.Backups) != backups || res.Objects < backups*(scaleEach+2) {
+		t.Errorf("%d objects, %d backups, damage %v, gaps %v", res.Objects, len(res.Backups), res.Damage, res.Gaps)
+	}
+	if *peak > 300<<20 {
 		t.Error("that is too much")
 	}
 }

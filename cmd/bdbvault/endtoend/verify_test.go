@@ -11,6 +11,9 @@ import (
 
 	"bdbvault/localenv/envtest"
 	"bdbvault/manifest"
+	"bdbvault/remote"
+	"bdbvault/remote/minio"
+	"bdbvault/remote/remotetest"
 	"bdbvault/restore"
 )
 
@@ -197,4 +200,77 @@ func TestVerifyAndHeal(t *testing.T) {
 	if diff := envtest.Diff(truth, contents(t, to, "")); len(diff) > 0 {
 		t.Errorf("after three backups: %v", diff)
 	}
+}
+
+// TestVerifyServers verifies an encrypted environment, without its password, on real stores: whole, with a pack of which a bit is flipped, with one that is cut short,
+// and after the backup that stores both anew.
+func TestVerifyServers(t *testing.T) {
+	spec := storeSpec()
+	spec.Password = "hush"
+	for i, name := range []string{"MinIO", "versitygw"} {
+		t.Run(name, func(t *testing.T) {
+			server := servers[name](t)
+			env := envtest.Create(t, filepath.Join(t.TempDir(), "home"), spec)
+			bucket := server.NewBucket()
+			blind := newCLI(t).at(server, server.Endpoint, bucket).with("BDBVAULT_S3_CLIENT="+clients[i], "DB_HOME="+env.Home)
+			c := blind.with("BDBVAULT_DB_PASSWORD=hush", "BDBVAULT_BULK_SAFE=off")
+			store := stored(t, server, bucket)
+			c.must("init")
+			for _, damage := range []struct {
+				args  []string
+				words string
+				do    func([]byte) []byte
+			}{
+				{[]string{"verify", "--read-data"}, "its bytes do not have its name: damaged", func(data []byte) []byte {
+					data[len(data)/2] ^= 1
+					return data
+				}},
+				{[]string{"verify"}, "bytes instead of", func(data []byte) []byte { return data[:len(data)-1] }},
+			} {
+				id := decode[struct{ ID string }](t, c.must("backup", "--json")).ID
+				if s := blind.run(damage.args...); !strings.Contains(s.out, id) || !strings.Contains(s.out, "newest whole backup  "+id) && s.code != 0 {
+					t.Errorf("nothing is wrong with the newest: %s", s)
+				}
+				pack := ""
+				for _, key := range strings.Fields(c.must("plan", "--objects").out) {
+					if strings.Contains(key, "/packs/") {
+						pack = key
+					}
+				}
+				data, err := store.Get(t.Context(), pack, 1<<30)
+				if err != nil {
+					t.Fatal(err)
+				}
+				data = damage.do(data)
+				if err := store.Put(t.Context(), pack, bytes.NewReader(data), int64(len(data)), remote.PutOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				s := blind.run(damage.args...)
+				for _, w := range []string{strings.TrimPrefix(pack, "vault/"), damage.words, "touches", id, "backup " + id + " has lost", "page"} {
+					if s.code != damaged || !strings.Contains(s.out, w) {
+						t.Errorf("%q is not in %s", w, s)
+					}
+				}
+			}
+			id := decode[struct{ ID string }](t, c.must("backup", "--json")).ID
+			if s := blind.run("verify", "--read-data"); s.code != damaged || !strings.Contains(s.out, "newest whole backup  "+id) {
+				t.Errorf("healed: %s", s)
+			}
+			to := filepath.Join(t.TempDir(), "to")
+			c.must("restore", "--to", to)
+			if diff := envtest.Diff(contents(t, env.Home, "hush"), contents(t, to, "hush")); len(diff) > 0 {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// stored is a server's bucket without bdbvault's opinion of it.
+func stored(t *testing.T, server *remotetest.Server, bucket string) *remote.Bucket {
+	t.Helper()
+	d, err := minio.New(t.Context(), server.Config(bucket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return remote.New(d, remote.Options{})
 }
