@@ -144,6 +144,8 @@ func hint(err error) string {
 		return "What the command was to do is done; only standard output did not take its result."
 	case errors.Is(err, repository.ErrNone):
 		return "Check -r. If there has never been a repository, make one: bdbvault init -r REPOSITORY"
+	case is[*repository.DamagedError](err):
+		return "Nothing else depends on what it says. Move it away, and make it anew: bdbvault init. All backups are there again then."
 	case errors.Is(err, repository.ErrExists):
 		return "Nothing was changed. Just use it, or choose another prefix or directory."
 	case errors.Is(err, engine.ErrPassword), errors.Is(err, bdb.ErrPassword), errors.Is(err, restore.ErrPassword):

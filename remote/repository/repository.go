@@ -28,6 +28,14 @@ var ErrExists = errors.New("there is a repository already")
 // ErrNone says that there is no repository.
 var ErrNone = errors.New("no repository there")
 
+// DamagedError says that the repository's own file is damaged, which says nothing of all else.
+type DamagedError struct{ Err error }
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("object %s: %v", manifest.RepositoryKey, e.Err)
+}
+func (e *DamagedError) Unwrap() error { return e.Err }
+
 // Repository is an opened repository.
 type Repository struct {
 	Bucket *remote.Bucket
@@ -67,6 +75,9 @@ func Open(ctx context.Context, b *remote.Bucket) (*Repository, error) {
 		return nil, err
 	}
 	info, err := manifest.DecodeRepository(data)
+	if errors.Is(err, manifest.ErrDamaged) {
+		return nil, &DamagedError{err}
+	}
 	if err != nil {
 		return nil, err
 	}
