@@ -20,8 +20,8 @@ import (
 const (
 	// drillDir is what the scratch directories of drills begin with.
 	drillDir = "bdbvault-drill."
-	// DrillMarker is the file in one that says whose it is. It is locked as long as the drill lives, or an engine that it started.
-	DrillMarker = ".bdbvault-drill"
+	// drillMarker is the file in one that says whose it is. It is locked as long as the drill lives, or an engine that it started.
+	drillMarker = ".bdbvault-drill"
 	drillHome   = "home"
 )
 
@@ -69,7 +69,10 @@ func newScratchDir(above string, mark drillMark) (s *scratchDir, left []string, 
 	mark.About, mark.Process, mark.Created = drillMarkText, os.Getpid(), time.Now().UTC()
 	s = &scratchDir{above: root, name: drillDir + mark.Environment + "." + string(mark.Drill)}
 	s.path = filepath.Join(above, s.name)
-	if err := s.make(mark); err != nil {
+	if err := root.Mkdir(s.name, 0o700); err != nil { // somebody else's, if it is there
+		return nil, left, errors.Join(fmt.Errorf("scratch directory: %w", err), root.Close())
+	}
+	if err := s.claim(mark); err != nil {
 		return nil, left, errors.Join(fmt.Errorf("scratch directory: %w", err), s.remove())
 	}
 	return s, left, nil
@@ -86,11 +89,9 @@ func lockDir(root *os.Root) (unlock func()) {
 	return func() { d.Close() }
 }
 
-func (s *scratchDir) make(mark drillMark) error {
-	if err := s.above.Mkdir(s.name, 0o700); err != nil {
-		return err
-	}
-	f, err := s.above.OpenFile(path.Join(s.name, DrillMarker), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+// claim puts the marker into the new directory.
+func (s *scratchDir) claim(mark drillMark) error {
+	f, err := s.above.OpenFile(path.Join(s.name, drillMarker), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -126,7 +127,7 @@ func (s *scratchDir) remove() error {
 
 // keep leaves it to whoever wants to look at it: without the marker it is nobody's any more, and no drill removes it.
 func (s *scratchDir) keep() error {
-	err := s.above.Remove(path.Join(s.name, DrillMarker))
+	err := s.above.Remove(path.Join(s.name, drillMarker))
 	return errors.Join(err, s.close())
 }
 
@@ -164,7 +165,7 @@ func sweepDrills(above *os.Root) (left []string) {
 
 // abandoned reports whether a directory is a drill's that lives no more, and locks it.
 func abandoned(above *os.Root, name string) (mark drillMark, lock *os.File, ok bool) {
-	f, err := above.OpenFile(path.Join(name, DrillMarker), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	f, err := above.OpenFile(path.Join(name, drillMarker), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return mark, nil, false
 	}
@@ -196,7 +197,7 @@ func removeDrill(above *os.Root, name string) error {
 		return nil
 	}
 	for _, e := range entries {
-		if e.Name() != DrillMarker {
+		if e.Name() != drillMarker {
 			err = errors.Join(err, above.RemoveAll(path.Join(name, e.Name())))
 		}
 	}
