@@ -78,13 +78,19 @@ func (r *drillReport) text(w io.Writer) {
 	}
 }
 
-// drillError says of which environment a drill failed.
+// drillError says of which environment a drill failed, where there are several.
 type drillError struct {
 	env string
 	err error
 }
 
-func (e *drillError) Error() string { return fmt.Sprintf("environment %s: %v", e.env, e.err) }
+func (e *drillError) Error() string {
+	if e.env == "" {
+		return e.err.Error()
+	}
+	return fmt.Sprintf("environment %s: %v", e.env, e.err)
+}
+
 func (e *drillError) Unwrap() error { return e.err }
 
 // drill is the command of that name.
@@ -115,7 +121,11 @@ func drill(ctx context.Context, c *call) (result, error) {
 	var errs []error
 	for _, name := range names {
 		if err := c.drillOne(ctx, repo, name, opt, r); err != nil {
-			errs = append(errs, &drillError{name, err})
+			e := &drillError{err: err}
+			if len(names) > 1 {
+				e.env = name
+			}
+			errs = append(errs, e)
 		}
 		if ctx.Err() != nil {
 			return nil, errors.Join(errs...)
