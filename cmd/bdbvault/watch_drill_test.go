@@ -151,7 +151,7 @@ func TestWatchDrills(t *testing.T) {
 	r := startWatch(t, []string{"BDBVAULT_DB_PASSWORD=hush", "BDBVAULT_DRILL_EVERY=1s", "BDBVAULT_AT=yesterday"}, "-r", url, "-h", home, "--ship-every", "200ms",
 		"--drill-scratch", scratch, "--json")
 	drills := func() status.Drills { return r.status().Environments[0].Drills }
-	until(t, "two drills have passed", func() bool { return drills().Passed >= 2 })
+	until(t, "a drill has passed", func() bool { return drills().Passed > 0 })
 	until(t, "the page knows", func() bool { d := drills(); return d.History != nil && d.History.LastPassed != nil && !d.Next.IsZero() })
 	_, metrics := r.get("metrics")
 	for _, line := range []string{`bdbvault_last_drill_success{environment="bank"} 1`, `bdbvault_last_successful_drill_bytes{environment="bank"} `,
@@ -193,7 +193,7 @@ func TestWatchDrills(t *testing.T) {
 			t.Errorf("lacks what it is about: %s", line)
 		}
 	}
-	if seen[eventDrillBegun] < 3 || seen[eventDrillPassed] < 2 || seen[eventDrillFailed] == 0 || strings.Contains(r.said(), "hush") {
+	if seen[eventDrillBegun] < 2 || seen[eventDrillPassed] == 0 || seen[eventDrillFailed] == 0 || strings.Contains(r.said(), "hush") {
 		t.Errorf("events %v; it said %s", seen, r.said())
 	}
 	until(t, "nothing is left of drills", func() bool { left, err := os.ReadDir(scratch); return err == nil && len(left) == 0 })
