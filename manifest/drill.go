@@ -51,6 +51,7 @@ type Drill struct {
 	BackupHome     string    `json:"backupHome,omitempty"`     // its home
 	Encrypted      bool      `json:"encrypted"`                // the environment is
 	Timeline       Timeline  `json:"timeline,omitzero"`        // whose log was replayed
+	NoLog          bool      `json:"noLog,omitempty"`          // the environment had none: what was copied is what came back, and there is no End
 	End            bdb.LSN   `json:"end,omitzero"`             // the restored history ends just before this LSN
 	EndTime        time.Time `json:"endTime,omitzero"`         // of the last commit before it, by the clock of the source
 	AgeSeconds     *float64  `json:"ageSeconds,omitempty"`     // how old that commit was when the drill began; absent if it is not known
@@ -141,7 +142,7 @@ func (d *Drill) Check() error {
 	default:
 		return fmt.Errorf("drill %s: result %q", d.ID, d.Result)
 	}
-	if d.Format < 1 || d.Result == DrillPassed && (d.Error != "" || d.Backup == "" || d.End.IsZero()) || d.Result != DrillPassed && d.Error == "" {
+	if d.Format < 1 || d.Result == DrillPassed && (d.Error != "" || d.Backup == "" || d.End.IsZero() != d.NoLog) || d.Result != DrillPassed && d.Error == "" {
 		return fmt.Errorf("drill %s: impossible values", d.ID)
 	}
 	return nil

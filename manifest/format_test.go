@@ -285,6 +285,7 @@ func TestDrillRefusesWhatCannotBe(t *testing.T) {
 		"no result":                func(d *Drill) { d.Result = "" },
 		"passed with an error":     func(d *Drill) { d.Error = "no" },
 		"passed without an end":    func(d *Drill) { d.End = bdb.LSN{} },
+		"an end without a log":     func(d *Drill) { d.NoLog = true },
 		"failed without an error":  func(d *Drill) { d.Result = DrillFailed },
 		"damaged without an error": func(d *Drill) { d.Result = DrillDamaged },
 	} {

@@ -171,7 +171,7 @@ func (d *drill) plan(ctx context.Context) (*Plan, error) {
 	}
 	m := plan.Manifest
 	r.Backup, r.BackupStarted, r.BackupHost, r.BackupHome, r.Encrypted = m.ID, m.Started, m.Host, m.Home, m.Encrypted
-	r.Timeline, r.Files, r.Bytes, r.LogBytes, r.Segments = m.Timeline, len(m.Files), m.Bytes(), plan.LogBytes, plan.Segments
+	r.NoLog, r.Timeline, r.Files, r.Bytes, r.LogBytes, r.Segments = m.NoLog, m.Timeline, len(m.Files), m.Bytes(), plan.LogBytes, plan.Segments
 	d.reached(plan.End, plan.EndTime)
 	for _, n := range plan.Notes {
 		d.see.note(n)
@@ -193,8 +193,9 @@ func isMistake(err error) bool {
 		absent    *NotFoundError
 		ambiguous *AmbiguousError
 		far       *UnreachableError
+		noLog     *NoLogError
 	)
-	return errors.Is(err, ErrNoBackup) || errors.As(err, &absent) || errors.As(err, &ambiguous) || errors.As(err, &far) && far.Err == nil
+	return errors.Is(err, ErrNoBackup) || errors.As(err, &noLog) || errors.As(err, &absent) || errors.As(err, &ambiguous) || errors.As(err, &far) && far.Err == nil
 }
 
 // reached notes where the restored history ends.

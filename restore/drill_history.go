@@ -29,6 +29,7 @@ type DrillSummary struct {
 	Phase      string               `json:"phase,omitempty"`
 	Error      string               `json:"error,omitempty"`
 	Backup     manifest.BackupID    `json:"backup,omitempty"`
+	NoLog      bool                 `json:"noLog,omitempty"`
 	End        bdb.LSN              `json:"end,omitzero"`
 	EndTime    time.Time            `json:"endTime,omitzero"`
 	AgeSeconds *float64             `json:"ageSeconds,omitempty"`
@@ -58,7 +59,7 @@ func summarize(d *manifest.Drill) *DrillSummary {
 	}
 	return &DrillSummary{
 		ID: d.ID, Started: d.Started, Finished: d.Finished, Seconds: d.Duration().Seconds(), Host: d.Host, Scheduled: d.Scheduled,
-		Result: d.Result, Phase: d.Phase, Error: d.Error, Backup: d.Backup, End: d.End, EndTime: d.EndTime, AgeSeconds: d.AgeSeconds,
+		Result: d.Result, Phase: d.Phase, Error: d.Error, Backup: d.Backup, NoLog: d.NoLog, End: d.End, EndTime: d.EndTime, AgeSeconds: d.AgeSeconds,
 		Bytes: d.Bytes + d.LogBytes, Verified: d.Verified,
 	}
 }

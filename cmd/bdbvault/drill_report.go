@@ -64,7 +64,9 @@ func (d *drillEntry) facts(w io.Writer) {
 	t.row("timeline", d.Timeline.String())
 	t.row(d.reach()...)
 	t.row("data", fmt.Sprintf("%s in %s%s", size(d.Bytes), count(d.Files, "file"), encryptedNote(d.Encrypted)))
-	t.row("log", fmt.Sprintf("%s in %s", size(d.LogBytes), count(d.Segments, "segment"))+d.replayed())
+	if !d.NoLog {
+		t.row("log", fmt.Sprintf("%s in %s", size(d.LogBytes), count(d.Segments, "segment"))+d.replayed())
+	}
 	t.row("databases", d.verified())
 	t.row("fetched", fmt.Sprintf("%s in %s", size(d.Received), count(int(d.requests()), "request")))
 	t.row("left on the host", d.left())
@@ -106,6 +108,9 @@ func (d *drillEntry) reach() []string {
 	what := "restored to"
 	if d.Verified == 0 && d.Result != manifest.DrillPassed {
 		what = "was to reach"
+	}
+	if d.NoLog {
+		return []string{what, "what was copied: the environment had no log"}
 	}
 	text := "LSN " + d.End.String()
 	if !d.EndTime.IsZero() {

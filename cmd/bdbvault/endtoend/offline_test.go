@@ -48,6 +48,10 @@ func TestOfflineWithoutLog(t *testing.T) {
 			c.must("verify", "--read-data")
 			c.must("plan")
 			c.must("show", string(ids[0]))
+			if s := c.must("drill"); !strings.Contains(s.out, "what was copied: the environment had no log") || !strings.Contains(s.out, "3 databases verified") {
+				t.Errorf("the drill: %s", s)
+			}
+			c.must("list")
 			c.fails(failed, []string{"without a log", "LSN 1/28"}, "plan", "--lsn", "1/28", "--backup", string(ids[0]))
 			c.fails(failed, []string{"a standby is not to be had"}, "standby", "--once", "--to", filepath.Join(top, "standby"))
 			c.must("prune", "--keep-last", "1")

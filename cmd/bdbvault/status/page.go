@@ -228,6 +228,9 @@ func drillFacts(d *Drills, now time.Time) []fact {
 	}
 	if p := d.passed(); p != nil {
 		list[1].Value, list[1].Note = p.End.String(), "last commit "+moment(p.EndTime)
+		if p.NoLog {
+			list[1].Value, list[1].Note = "the copy", "the environment has no log"
+		}
 		if p.AgeSeconds != nil {
 			list[1].Note = fmt.Sprintf("last commit %s, %s old then", moment(p.EndTime), span(time.Duration(*p.AgeSeconds*float64(time.Second))))
 		}
