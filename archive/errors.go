@@ -142,9 +142,12 @@ func (e *CopiedError) Error() string {
 // ErrNoneUsable says that no backup of an environment can be restored, so that a prune removes none of its objects.
 var ErrNoneUsable = errors.New("none of its backups can be restored as the store is; nothing was removed")
 
+// ErrNoEnvironment says that a name to be pruned stands for nothing.
+var ErrNoEnvironment = errors.New("the repository has no environment")
+
 // NotCondemnedError says that there is nothing to undo.
 type NotCondemnedError struct {
-	Env string
+	Env string // empty: any
 	ID  manifest.BackupID
 	By  manifest.BackupID // ID is a backup which this prune took
 }
@@ -152,6 +155,9 @@ type NotCondemnedError struct {
 func (e *NotCondemnedError) Error() string {
 	if e.By != "" {
 		return fmt.Sprintf("%s is a backup that prune %s took", e.ID, e.By)
+	}
+	if e.Env == "" {
+		return fmt.Sprintf("no prune %s can be undone", e.ID)
 	}
 	return fmt.Sprintf("environment %s: no prune %s can be undone", e.Env, e.ID)
 }

@@ -88,6 +88,9 @@ func Prune(ctx context.Context, repo *repository.Repository, opt PruneOptions) (
 	if err := p.look(ctx); err != nil {
 		return nil, err
 	}
+	if p.stock.count == 0 {
+		return nil, fmt.Errorf("%w %s", ErrNoEnvironment, opt.Env)
+	}
 	back, err := p.putBackHeld(ctx)
 	if err != nil {
 		return nil, err

@@ -298,3 +298,17 @@ func TestPruneEdgeMany(t *testing.T) {
 		p.keepsLast(1)
 	}
 }
+
+// TestPruneEdgeNone: without a backup nothing is known of what lies there, and nothing of it is removed. A name that stands for nothing is an error.
+func TestPruneEdgeNone(t *testing.T) {
+	p := newPast(t, 11)
+	p.begin()
+	p.now = p.now.Add(10 * grace)
+	before := p.objects()
+	if res := p.keepsLast(1); !res.Condemned.Empty() || len(res.Backups) > 0 || !maps.Equal(before, p.objects()) {
+		t.Errorf("%+v", res)
+	}
+	if _, err := archive.Prune(t.Context(), p.repo, archive.PruneOptions{Env: "tset", Policy: manifest.Policy{Last: 1}}); !errors.Is(err, archive.ErrNoEnvironment) {
+		t.Error(err)
+	}
+}

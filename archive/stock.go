@@ -29,6 +29,7 @@ type stock struct {
 	segments []manifest.StoredSegment
 	objects  []object // packs and maps
 	number   map[manifest.ObjectName]int
+	count    int // of all that was listed, ours or not
 }
 
 type storedList struct {
@@ -96,6 +97,7 @@ var errNoClock = errors.New("the store does not tell its time, by which alone a 
 
 // note sorts an object in. What has no name of ours is not ours, and no prune touches it.
 func (s *stock) note(i remote.Info) {
+	s.count++
 	folder, _, _ := strings.Cut(strings.TrimPrefix(i.Key, s.env+"/"), "/")
 	switch folder {
 	case "backups":

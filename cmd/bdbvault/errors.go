@@ -220,6 +220,8 @@ func isNotEmpty(err error) bool {
 
 func pruneHint(err error) string {
 	switch {
+	case errors.Is(err, archive.ErrNoEnvironment):
+		return "bdbvault list shows what there is."
 	case errors.Is(err, archive.ErrNoneUsable):
 		return "bdbvault list says what is wrong with each. Take a full backup first: bdbvault backup"
 	case is[*archive.CopiedError](err):

@@ -58,11 +58,9 @@ func list(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := []string{env}
-	if env == "" {
-		if names, err = repo.Environments(ctx); err != nil {
-			return nil, err
-		}
+	names, err := environments(ctx, repo, env)
+	if err != nil {
+		return nil, err
 	}
 	r := &listReport{Repository: repo.Bucket.String(), Environments: []*listEnvironment{}}
 	var bad unusableError

@@ -123,14 +123,6 @@ func prune(ctx context.Context, c *call) (result, error) {
 	return r, errors.Join(errs...)
 }
 
-// environments are the one that was named, or all.
-func environments(ctx context.Context, repo *repository.Repository, env string) ([]string, error) {
-	if env != "" {
-		return []string{env}, nil
-	}
-	return repo.Environments(ctx)
-}
-
 // pruneReport is the result of prune.
 type pruneReport struct {
 	Repository   string                 `json:"repository"`
@@ -142,6 +134,9 @@ func (r *pruneReport) text(w io.Writer) {
 	fmt.Fprintf(w, "repository %s\n", r.Repository)
 	if r.DryRun {
 		fmt.Fprintln(w, "a dry run: nothing is changed")
+	}
+	if len(r.Environments) == 0 {
+		fmt.Fprintln(w, "no environments yet")
 	}
 	for _, e := range r.Environments {
 		fmt.Fprintf(w, "\nenvironment %s\n", e.Environment)
@@ -219,6 +214,9 @@ func amount(a archive.Amount) string {
 
 // undo takes a prune back.
 func undo(ctx context.Context, c *call, env string) (result, error) {
+	if c.Bool(flagDryRun) {
+		return nil, usagef("--%s can't be tried out with --%s: it takes back all that the prune condemned, and deletes nothing", flagUndo, flagDryRun)
+	}
 	id, err := manifest.ParseBackupID(c.String(flagUndo))
 	if err != nil {
 		return nil, usageError{err}
@@ -231,12 +229,12 @@ func undo(ctx context.Context, c *call, env string) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	var none error
+	none := &archive.NotCondemnedError{Env: env, ID: id}
 	for _, name := range names {
 		res, err := archive.Undo(ctx, repo, name, id)
 		if e, ok := errors.AsType[*archive.NotCondemnedError](err); ok {
-			if none == nil || e.By != "" {
-				none = err
+			if e.By != "" {
+				none = e
 			}
 			continue
 		}
@@ -244,9 +242,6 @@ func undo(ctx context.Context, c *call, env string) (result, error) {
 			return nil, err
 		}
 		return &undoReport{res}, lostError(res)
-	}
-	if none == nil {
-		none = &archive.NotCondemnedError{Env: env, ID: id}
 	}
 	return nil, none
 }

@@ -181,3 +181,11 @@ func initRepository(ctx context.Context, c *call) (result, error) {
 	}
 	return &initReport{Repository: b.String(), ID: repo.Info.ID.String(), Created: repo.Info.Created}, nil
 }
+
+// environments are the one that was named, or all.
+func environments(ctx context.Context, repo *repository.Repository, env string) ([]string, error) {
+	if env != "" {
+		return []string{env}, nil
+	}
+	return repo.Environments(ctx)
+}

@@ -110,10 +110,7 @@ func (e *noBackupError) Error() string {
 
 // findBackup looks for a backup in one environment, or in all.
 func findBackup(ctx context.Context, repo *repository.Repository, env string, id manifest.BackupID) (string, repository.Stored, error) {
-	names, err := []string{env}, error(nil)
-	if env == "" {
-		names, err = repo.Environments(ctx)
-	}
+	names, err := environments(ctx, repo, env)
 	if err != nil {
 		return "", repository.Stored{}, err
 	}
