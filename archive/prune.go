@@ -32,6 +32,7 @@ type PruneResult struct {
 	Log         []PrunedLog         `json:"log"`                // in log order
 	Condemned   Amount              `json:"condemned"`          // by this run: deleted by the first one after the grace period
 	Pending     Amount              `json:"pending"`            // condemned by earlier runs, whose grace period is not over
+	Undoable    []EarlierPrune      `json:"undoable,omitempty"` // those runs, oldest first
 	Deleted     Amount              `json:"deleted"`            // by this run
 	Orphans     Amount              `json:"orphans"`            // the part of Condemned that no backup needed: what dead runs left
 	PutBack     []manifest.BackupID `json:"putBack,omitempty"`  // held in the moment in which a prune took them
@@ -55,6 +56,13 @@ type PrunedLog struct {
 	Why      manifest.LogReason `json:"why"`
 	Segments int                `json:"segments"`
 	Bytes    int64              `json:"bytes"`
+}
+
+// EarlierPrune is one that can still be undone.
+type EarlierPrune struct {
+	Prune     manifest.BackupID   `json:"prune"`
+	UndoUntil time.Time           `json:"undoUntil"` // by the store's clock
+	Backups   []manifest.BackupID `json:"backups"`   // that it took
 }
 
 // Amount counts objects.

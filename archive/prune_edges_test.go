@@ -52,7 +52,7 @@ func TestPruneEdgeGrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.now = p.now.Add(time.Hour)
-	if res := p.keepsLast(1); objectsOf(res.Condemned) != 0 || res.Pending.Backups != 2 || !res.Deleted.Empty() {
+	if res := p.keepsLast(1); objectsOf(res.Condemned) != 0 || res.Pending.Backups != 2 || len(res.Undoable) != 1 || len(res.Undoable[0].Backups) != 2 || !res.Deleted.Empty() {
 		t.Errorf("an hour later: %+v", res)
 	}
 	if res := p.keepsLast(1); res.Prune != "" || !res.Condemned.Empty() || res.Pending.Segments == 0 {

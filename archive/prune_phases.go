@@ -61,8 +61,11 @@ func (p *pruner) deleteOver(ctx context.Context) error {
 	if err := p.step("delete"); err != nil {
 		return err
 	}
-	p.opt.Progress.Phase(PhaseDelete, 0)
-	if err := p.delete(ctx, p.removes.keys(p.stock)); err != nil {
+	keys := p.removes.keys(p.stock)
+	if len(keys) > 0 {
+		p.opt.Progress.Phase(PhaseDelete, 0)
+	}
+	if err := p.delete(ctx, keys); err != nil {
 		return err
 	}
 	p.result.Deleted = p.removes.amount(p.stock)
@@ -121,7 +124,7 @@ func (p *pruner) condemn(ctx context.Context) error {
 	if err := p.step("condemned"); err != nil {
 		return err
 	}
-	p.result.Prune, p.result.UndoUntil = list.ID, p.stock.date.Add(p.stock.grace()).UTC()
+	p.result.Prune, p.result.UndoUntil = list.ID, p.stock.undoUntil(p.stock.date)
 	return p.takeManifests(ctx, key, list)
 }
 

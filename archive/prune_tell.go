@@ -1,6 +1,8 @@
 package archive
 
 import (
+	"slices"
+
 	"bdbvault/localenv/bdb"
 	"bdbvault/manifest"
 )
@@ -21,6 +23,7 @@ func (p *pruner) tell() *PruneResult {
 			r.Condemned.Backups++
 		}
 	}
+	r.Undoable = p.undoable()
 	if r.Pending.Backups = len(p.embedded); p.opt.DryRun {
 		r.Deleted = p.removes.amount(s)
 	}
@@ -32,6 +35,24 @@ func (p *pruner) tell() *PruneResult {
 	})
 	r.Orphans = orphans.amount(s)
 	return r
+}
+
+// undoable are the earlier prunes that can still be undone.
+func (p *pruner) undoable() (list []EarlierPrune) {
+	for _, l := range p.stock.lists {
+		until := p.stock.undoUntil(l.stored)
+		if !p.stock.date.Before(until) || !slices.ContainsFunc(p.named, func(n namedList) bool { return n.id == l.id }) {
+			continue
+		}
+		e := EarlierPrune{Prune: l.id, UndoUntil: until, Backups: []manifest.BackupID{}}
+		for _, b := range p.embedded {
+			if b.list == l {
+				e.Backups = append(e.Backups, b.ID)
+			}
+		}
+		list = append(list, e)
+	}
+	return list
 }
 
 // tellBackups attributes the objects that go to the newest of the backups that go with them.

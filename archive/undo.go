@@ -37,7 +37,7 @@ func Undo(ctx context.Context, repo *repository.Repository, env string, id manif
 		return nil, p.notCondemned(id)
 	}
 	list := p.stock.lists[at]
-	if until := list.stored.Add(repo.Info.Grace() - undoMargin); !p.stock.date.Before(until) {
+	if until := p.stock.undoUntil(list.stored); !p.stock.date.Before(until) {
 		return nil, &TooLateError{Prune: id, Until: until}
 	}
 	c, err := p.stock.readList(ctx, list)
@@ -48,6 +48,11 @@ func Undo(ctx context.Context, repo *repository.Repository, env string, id manif
 		return nil, p.notCondemned(id)
 	}
 	return p.undo(ctx, list, c)
+}
+
+// undoUntil is how long a prune whose list was stored at a moment can be undone.
+func (s *stock) undoUntil(stored time.Time) time.Time {
+	return stored.Add(s.grace() - undoMargin).UTC()
 }
 
 // notCondemned tells which prune took a backup that was meant for a prune.

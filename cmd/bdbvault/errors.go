@@ -235,7 +235,7 @@ func pruneHint(err error) string {
 		if e, _ := errors.AsType[*archive.NotCondemnedError](err); e.By != "" {
 			return "Take back all of that prune: bdbvault prune --undo " + string(e.By)
 		}
-		return "prune prints its ID. Its list stands below condemned/ in the repository until the grace period is over."
+		return "prune --dry-run, with any policy, prints the IDs of those that can be undone."
 	}
 	return ""
 }

@@ -185,6 +185,9 @@ func pruneSums(w io.Writer, e *archive.PruneResult) {
 	line("condemned", e.Condemned, "")
 	line("  of dead runs", e.Orphans, "")
 	line("condemned before", e.Pending, "")
+	for _, u := range e.Undoable {
+		t.row("  undo", fmt.Sprintf("until %s: bdbvault prune --undo %s", stamp(u.UndoUntil), u.Prune))
+	}
 	line("deleted", e.Deleted, "")
 	if e.Condemned.Empty() && e.Deleted.Empty() && e.Pending.Empty() {
 		t.row("  nothing to remove")
