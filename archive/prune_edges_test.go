@@ -13,6 +13,7 @@ import (
 	"bdbvault/archive"
 	"bdbvault/manifest"
 	"bdbvault/remote"
+	"bdbvault/remote/remotetest"
 	"bdbvault/remote/repository"
 )
 
@@ -123,7 +124,14 @@ func heldTooLate(t *testing.T) (*past, manifest.BackupID) {
 		t.Fatalf("%v; %v", err, p.oldest())
 	}
 	p.now = p.now.Add(time.Hour)
+	before := p.objects()
+	if _, err := archive.Prune(t.Context(), p.repo, archive.PruneOptions{Env: "test", Policy: policy.Policy, DryRun: true}); err != nil || !maps.Equal(before, p.objects()) {
+		t.Fatalf("a dry run: %v", err)
+	}
 	res := p.sparse(1)
+	if again := p.sparse(1); len(again.PutBack) > 0 {
+		t.Fatalf("put back twice: %+v", again)
+	}
 	if keep, why := stays(res, id); !keep || why != "held" || !slices.Equal(res.PutBack, []manifest.BackupID{id}) || objectsOf(res.Condemned) != 0 {
 		t.Fatalf("put back: %+v", res)
 	}
@@ -244,26 +252,106 @@ func (d slow) Put(ctx context.Context, key string, body io.ReaderAt, size int64,
 	return d.Driver.Put(ctx, key, body, size, opt)
 }
 
-// TestPruneEdgeLateUndo: a manifest that is put back when phase two may have begun is void, whatever its undo had found before. So is one that a prune puts
-// back because it is held.
-func TestPruneEdgeLateUndo(t *testing.T) {
-	p := newPast(t, 8)
-	id := p.committed(3)
-	res := p.keepsLast(1)
-	p.now = p.now.Add(time.Hour)
+// during has something happen before each manifest is stored that the history stores from now on, until undone.
+func (p *past) during(do func()) (undo func()) {
 	fast := p.repo.Bucket
 	p.repo.Bucket = remote.New(slow{p.store, func(key string) {
-		if strings.HasPrefix(key, "test/backups/") {
-			p.now = p.now.Add(grace)
+		if strings.HasPrefix(key, manifest.BackupsPrefix("test")) {
+			do()
 		}
 	}}, remote.Options{RetryFor: -1})
-	undone, err := archive.Undo(t.Context(), p.repo, "test", res.Prune)
-	if _, void := errors.AsType[*repository.VoidError](err); !void || p.backups()[id] != nil {
-		t.Errorf("an undo that was frozen: %+v %v", undone, err)
+	return func() { p.repo.Bucket = fast }
+}
+
+// TestPruneEdgeLateUndo: a manifest that is put back when phase two may have begun is void, whatever its undo had found before.
+func TestPruneEdgeLateUndo(t *testing.T) {
+	for _, c := range []struct{ look, frozen time.Duration }{{time.Hour, grace}, {grace * 5 / 6, grace / 4}} {
+		p := newPast(t, 8)
+		id := p.committed(3)
+		res := p.keepsLast(1)
+		p.now = p.now.Add(c.look)
+		undo := p.during(func() { p.now = p.now.Add(c.frozen) })
+		undone, err := archive.Undo(t.Context(), p.repo, "test", res.Prune)
+		if _, void := errors.AsType[*repository.VoidError](err); !void || p.backups()[id] != nil {
+			t.Errorf("an undo that looked after %v and was frozen for %v: %+v %v", c.look, c.frozen, undone, err)
+		}
+		undo()
+		if _, err := archive.Undo(t.Context(), p.repo, "test", res.Prune); err == nil {
+			t.Error("an undo that comes too late is done")
+		}
 	}
-	p.repo.Bucket = fast
-	if _, err := archive.Undo(t.Context(), p.repo, "test", res.Prune); err == nil {
-		t.Error("an undo that comes too late is done")
+}
+
+// TestPruneEdgeReplace: a manifest that an undo put back too late is in nobody's way when another list can still give the backup back.
+func TestPruneEdgeReplace(t *testing.T) {
+	p, id := heldTooLate(t)
+	var first manifest.BackupID
+	for key := range p.objects() {
+		if list, err := manifest.ParseCondemnedKey("test", key); err == nil && (first == "" || list < first) {
+			first = list
+		}
+	}
+	p.now = p.now.Add(grace * 2 / 3)
+	second := p.sparse(1)
+	undo := p.during(func() { p.now = p.now.Add(grace / 2) })
+	if _, err := archive.Undo(t.Context(), p.repo, "test", first); err == nil || p.backups()[id] != nil {
+		t.Fatalf("an undo that was frozen: %v", err)
+	}
+	undo()
+	if _, err := archive.Undo(t.Context(), p.repo, "test", second.Prune); err != nil || p.backups()[id] == nil {
+		t.Errorf("an undo in time: %v", err)
+	}
+}
+
+// TestPruneEdgeTwoUndos: who takes back the same prune at the same time finds that done.
+func TestPruneEdgeTwoUndos(t *testing.T) {
+	p := newPast(t, 12)
+	p.committed(3)
+	res := p.keepsLast(1)
+	p.now = p.now.Add(time.Hour)
+	var inner error
+	other := *p.repo
+	once := false
+	defer p.during(func() {
+		if !once {
+			once = true
+			_, inner = archive.Undo(t.Context(), &other, "test", res.Prune)
+		}
+	})()
+	if _, err := archive.Undo(t.Context(), p.repo, "test", res.Prune); err != nil || inner != nil || len(p.backups()) != 3 {
+		t.Errorf("%v, %v: %d backups", err, inner, len(p.backups()))
+	}
+}
+
+// TestPruneEdgeTwoPrunes: a prune that finds a backup gone which it had listed goes on.
+func TestPruneEdgeTwoPrunes(t *testing.T) {
+	p := newPast(t, 13)
+	p.committed(3)
+	if err := p.keepLast(2, atStep("listed", "never", func() { p.keepsLast(2) })); err != nil || len(p.backups()) != 2 {
+		t.Errorf("%v: %d backups", err, len(p.backups()))
+	}
+}
+
+// TestPruneEdgeCopied: where everything is younger than what refers to it, ages mean nothing, and nothing is removed.
+func TestPruneEdgeCopied(t *testing.T) {
+	p := newPast(t, 14)
+	p.committed(3)
+	p.now = p.now.Add(10 * grace)
+	copied := remote.New(remotetest.NewMemory(func() time.Time { return p.now }), remote.Options{RetryFor: -1})
+	for key := range p.objects() {
+		data, err := p.repo.Bucket.Get(t.Context(), key, 1<<20)
+		if err == nil {
+			err = repository.PutOnce(t.Context(), copied, key, data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.repo.Bucket = copied
+	before := p.objects()
+	err := p.keepLast(1, nil)
+	if _, is := errors.AsType[*archive.CopiedError](err); !is || !maps.Equal(before, p.objects()) {
+		t.Error(err)
 	}
 }
 

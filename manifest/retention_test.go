@@ -81,6 +81,7 @@ func TestPolicyKeepsFulls(t *testing.T) {
 		{"what can't be restored takes nobody's place", Policy{Last: 2}, week, []int{4, 6}, time.UTC, []int{3, 5, 6}},
 		{"the window keeps backups where no rule does", Policy{Window: &Span{Days: 1}}, week, nil, time.UTC, []int{5, 6}},
 		{"and the newest before it where one does", Policy{Last: 1, Window: &Span{Days: 5}}, week, nil, time.UTC, []int{2, 6}},
+		{"alone, it keeps all backups in it", Policy{Window: &Span{Days: 5}}, week, nil, time.UTC, []int{2, 3, 4, 5, 6}},
 		{"no window", Policy{Last: 1, Window: &Span{}}, week, nil, time.UTC, []int{6}},
 	} {
 		list := fulls(t, c.moments...)
@@ -144,6 +145,38 @@ func TestPolicyKeepsLog(t *testing.T) {
 			h.Segments = slices.Delete(h.Segments, 6, 7)
 			h.Fulls[6].Usable = false
 		}, "uuuuwwwww"},
+		{"a commit from the future moves no window", Policy{Last: 1, Window: &Span{Days: 2}}, func(h *History) {
+			h.Segments[8].LastCommit = h.Now.AddDate(1, 0, 0).Unix()
+		}, "uuuuuuuwww"},
+		{"an environment that nobody writes to", Policy{Last: 1, Window: &Span{Days: 2}}, func(h *History) {
+			for i := range h.Segments {
+				h.Segments[i].LastCommit = h.Fulls[0].ID.Time().Unix() - 3600
+			}
+			for i := range h.Fulls {
+				h.Fulls[i].ConsistentTime = h.Fulls[0].ID.Time().Add(-time.Hour)
+			}
+		}, "uuuuuuuuww"},
+		{"without the password: no time of any commit is known", Policy{Last: 1, Window: &Span{Days: 2}}, func(h *History) {
+			for i := range h.Segments {
+				h.Segments[i].LastCommit = 0
+			}
+			for i := range h.Fulls {
+				h.Fulls[i].ConsistentTime = time.Time{}
+			}
+		}, "uuuuuwwwww"},
+		{"nor on another timeline, which was shipped to in the window", Policy{Last: 1, Window: &Span{Days: 2}}, func(h *History) {
+			other := h.Fulls[0]
+			other.Timeline = Timeline{2}
+			h.Fulls = append([]Full{other}, h.Fulls...)
+			h.Segments = append(h.Segments, StoredSegment{SegmentName{Timeline{2}, 1, 0, 600, 0, false}, 10, h.Now.AddDate(0, 0, -1).Unix()})
+		}, "uuuuuuuwwww"},
+		{"a backup that can't be restored begins no window", Policy{Last: 1, Window: &Span{Days: 2}}, func(h *History) { h.Fulls[7].Usable = false }, "uuuuuuwwww"},
+		{"nor does it carry log", Policy{Last: 1}, func(h *History) { h.Fulls[4].Usable, h.Fulls[4].Keep = false, "held" }, "uuuunuuuff"},
+		{"the newest backup that can be restored lies before the window", Policy{Last: 1, Window: &Span{Hours: 1}}, func(h *History) {
+			lost := h.Fulls[8]
+			lost.ID, lost.Timeline, lost.Usable = "20261120T110000Z-0009", Timeline{2}, false
+			h.Fulls = append(h.Fulls, lost)
+		}, "uuuuuuuuww"},
 		{"a gap that may be filled", Policy{Last: 1}, func(h *History) {
 			h.Segments = append(h.Segments, StoredSegment{SegmentName{line, 12, 0, 10, 0, true}, 10, 0})
 		}, "uuuuuuuuffb"},
