@@ -36,6 +36,7 @@ type PruneResult struct {
 	Deleted     Amount              `json:"deleted"`            // by this run
 	Orphans     Amount              `json:"orphans"`            // the part of Condemned that no backup needed: what dead runs left
 	PutBack     []manifest.BackupID `json:"putBack,omitempty"`  // held in the moment in which a prune took them
+	Drills      int                 `json:"drills,omitempty"`   // records of drills that this run deletes, at once
 }
 
 // PrunedBackup is the verdict on one backup.

@@ -400,3 +400,26 @@ func TestPruneEdgeNone(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPruneEdgeDrills: of the records of drills the newest hundred stay, and all that are not much older than a year.
+func TestPruneEdgeDrills(t *testing.T) {
+	p := newPast(t, 15)
+	p.put(manifest.DrillKey("test", "20260101T000001Z-0001"), []byte("one of long ago"))
+	p.put("test/drills/notes.txt", []byte("not ours"))
+	for i := range 100 {
+		p.now = p.now.Add(5 * 24 * time.Hour)
+		p.put(manifest.DrillKey("test", manifest.NewBackupID(p.now)), []byte{byte(i)})
+	}
+	p.committed(1)
+	before := p.objects()
+	if res := p.keepsLast(1); res.Drills != 2 || len(p.objects()) != len(before)-2 { // newPast has stored one
+		t.Errorf("%d drills are deleted", res.Drills)
+	}
+	if _, there := p.objects()["test/drills/notes.txt"]; !there {
+		t.Error("what is not ours is deleted")
+	}
+	p.now = p.now.Add(10 * 365 * 24 * time.Hour)
+	if res := p.keepsLast(1); res.Drills != 0 {
+		t.Errorf("%d of the newest hundred drills are deleted", res.Drills)
+	}
+}

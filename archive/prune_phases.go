@@ -81,7 +81,24 @@ func (p *pruner) deleteOver(ctx context.Context) error {
 			rest = append(rest, manifest.ManifestKey(p.opt.Env, f.ID))
 		}
 	}
-	return p.delete(ctx, rest)
+	return p.delete(ctx, append(rest, p.stock.oldDrills()...))
+}
+
+const (
+	// drillsKept is how many records of drills stay in any case, the newest ones.
+	drillsKept = 100
+	// drillsFor is how long others stay: whoever audits a year finds all of it.
+	drillsFor = 400 * 24 * time.Hour
+)
+
+// oldDrills are keys of records that nobody asks for any more. Nothing refers to them, so they go without a grace period.
+func (s *stock) oldDrills() (keys []string) {
+	for _, d := range s.drills[:max(0, len(s.drills)-drillsKept)] {
+		if s.date.Sub(d.Stored) > drillsFor {
+			keys = append(keys, manifest.DrillKey(s.env, d.ID))
+		}
+	}
+	return keys
 }
 
 func (p *pruner) delete(ctx context.Context, keys []string) error {

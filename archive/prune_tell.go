@@ -23,7 +23,7 @@ func (p *pruner) tell() *PruneResult {
 			r.Condemned.Backups++
 		}
 	}
-	r.Undoable = p.undoable()
+	r.Undoable, r.Drills = p.undoable(), len(s.oldDrills())
 	if r.Pending.Backups = len(p.embedded); p.opt.DryRun {
 		r.Deleted = p.removes.amount(s)
 	}

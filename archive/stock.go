@@ -26,6 +26,7 @@ type stock struct {
 	backups  []repository.Stored
 	lists    []storedList // of what earlier prunes condemned
 	holds    map[manifest.BackupID]bool
+	drills   []repository.Stored // records of drills, oldest first
 	segments []manifest.StoredSegment
 	objects  []object // packs and maps
 	number   map[manifest.ObjectName]int
@@ -107,6 +108,10 @@ func (s *stock) note(i remote.Info) {
 	case "condemned":
 		if id, err := manifest.ParseCondemnedKey(s.env, i.Key); err == nil {
 			s.lists = append(s.lists, storedList{id: id, size: i.Size, stored: i.Modified})
+		}
+	case "drills":
+		if id, err := manifest.ParseDrillKey(s.env, i.Key); err == nil {
+			s.drills = append(s.drills, repository.Stored{ID: id, Size: i.Size, Stored: i.Modified})
 		}
 	case "holds":
 		if id, err := manifest.ParseHoldKey(s.env, i.Key); err == nil {

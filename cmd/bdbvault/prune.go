@@ -189,7 +189,10 @@ func pruneSums(w io.Writer, e *archive.PruneResult) {
 		t.row("  undo", fmt.Sprintf("until %s: bdbvault prune --undo %s", stamp(u.UndoUntil), u.Prune))
 	}
 	line("deleted", e.Deleted, "")
-	if e.Condemned.Empty() && e.Deleted.Empty() && e.Pending.Empty() {
+	if e.Drills > 0 {
+		t.row("  deleted", count(e.Drills, "old record")+" of drills")
+	}
+	if e.Condemned.Empty() && e.Deleted.Empty() && e.Pending.Empty() && e.Drills == 0 {
 		t.row("  nothing to remove")
 	}
 	for _, id := range e.PutBack {
