@@ -298,8 +298,14 @@ func TestPruneEdgeReplace(t *testing.T) {
 		t.Fatalf("an undo that was frozen: %v", err)
 	}
 	undo()
-	if _, err := archive.Undo(t.Context(), p.repo, "test", second.Prune); err != nil || p.backups()[id] == nil {
-		t.Errorf("an undo in time: %v", err)
+	res, err := archive.Undo(t.Context(), p.repo, "test", second.Prune)
+	if err != nil || p.backups()[id] == nil || !res.Still {
+		t.Errorf("an undo in time: %+v %v", res, err)
+	}
+	for range 2 { // its list stays, but nobody is about to take what was put back
+		if err := archive.Hold(t.Context(), p.repo, "test", id, "test"); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -421,5 +427,118 @@ func TestPruneEdgeDrills(t *testing.T) {
 	p.now = p.now.Add(10 * 365 * 24 * time.Hour)
 	if res := p.keepsLast(1); res.Drills != 0 {
 		t.Errorf("%d of the newest hundred drills are deleted", res.Drills)
+	}
+}
+
+// TestPruneEdgeDamaged: a backup of which something is missing, or has another size, takes nobody's place, and it is told why.
+func TestPruneEdgeDamaged(t *testing.T) {
+	for name, c := range map[string]struct {
+		key  func(m *manifest.Manifest) string
+		data string // instead; empty: it is gone
+		want string
+	}{
+		"pack":      {func(m *manifest.Manifest) string { return manifest.PackKey("test", m.Packs[0].Name) }, "", "is missing"},
+		"map":       {func(m *manifest.Manifest) string { return manifest.MapKey("test", m.Files[0].Map) }, "", "is missing"},
+		"short map": {func(m *manifest.Manifest) string { return manifest.MapKey("test", m.Files[0].Map) }, "?", "has 1 bytes instead of"},
+		"log":       {nil, "", "unbroken only up to"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPast(t, 16)
+			p.committed(1)
+			before := p.oldest()[0]
+			old := p.backups()[before]
+			p.parent = nil // the next one has nothing of it
+			p.fork()
+			p.committed(1)
+			id := p.parent.ID
+			keys := []string{}
+			if c.key != nil {
+				keys = append(keys, c.key(p.parent))
+			}
+			for key := range p.objects() {
+				if c.key == nil && strings.HasPrefix(key, manifest.TimelinePrefix("test", p.timeline)) {
+					keys = append(keys, key)
+				}
+			}
+			if err := p.repo.Bucket.Delete(t.Context(), keys); err != nil {
+				t.Fatal(err)
+			}
+			if c.data != "" {
+				p.put(keys[0], []byte(c.data))
+			}
+			p.now = p.now.Add(grace + time.Second)
+			res := p.keepsLast(1)
+			if keep, why := stays(res, before); !keep || why != "last, newest" || whatLacks(p.objects(), old) != "" {
+				t.Errorf("the one before: %v, %s", keep, why)
+			}
+			if keep, why := stays(res, id); !keep || why != "last" || !strings.Contains(res.Backups[1].Problem, c.want) {
+				t.Errorf("the damaged one: %v, %s: %s", keep, why, res.Backups[1].Problem)
+			}
+		})
+	}
+}
+
+// TestPruneEdgeKilled: a prune that was killed before it took anything is in the way of a hold only as long as it could go on.
+func TestPruneEdgeKilled(t *testing.T) {
+	p := newPast(t, 17)
+	id := p.committed(3)
+	p.keepLast(1, atStep("", "expire", nil))
+	for _, after := range []time.Duration{grace / 2, time.Second} {
+		p.now = p.now.Add(after)
+		_, pruned := errors.AsType[*archive.PrunedError](archive.Hold(t.Context(), p.repo, "test", id, "test"))
+		if pruned != (after > time.Second) {
+			t.Errorf("another %v later: %v", after, pruned)
+		}
+	}
+}
+
+// TestPruneEdgeLost: what lacks something is not put back, and can be when that has turned up.
+func TestPruneEdgeLost(t *testing.T) {
+	p := newPast(t, 18)
+	id := p.committed(3)
+	pack := manifest.PackKey("test", p.backups()[id].Packs[0].Name)
+	data, err := p.repo.Bucket.Get(t.Context(), pack, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prune := p.keepsLast(1).Prune
+	if err := p.repo.Bucket.Delete(t.Context(), []string{pack}); err != nil {
+		t.Fatal(err)
+	}
+	p.now = p.now.Add(time.Hour)
+	res, err := archive.Undo(t.Context(), p.repo, "test", prune)
+	if err != nil || len(res.Lost) == 0 || res.Lost[0].ID != id || p.backups()[id] != nil {
+		t.Errorf("%+v %v", res, err)
+	}
+	p.put(pack, data)
+	if res, err = archive.Undo(t.Context(), p.repo, "test", prune); err != nil || len(res.Lost) > 0 || len(p.backups()) != 3 {
+		t.Errorf("when it is there again: %+v %v", res, err)
+	}
+}
+
+// timeless is a store that does not tell its time.
+type timeless struct{ remote.Driver }
+
+func (d timeless) List(ctx context.Context, prefix, after string, fn func(remote.Info) error) (time.Time, error) {
+	_, err := d.Driver.List(ctx, prefix, after, fn)
+	return time.Time{}, err
+}
+
+// TestPruneEdgeUnknown: where a manifest can't be read, or the time is not told, nothing is removed.
+func TestPruneEdgeUnknown(t *testing.T) {
+	p := newPast(t, 19)
+	p.committed(3)
+	real := p.repo.Bucket
+	p.repo.Bucket = remote.New(timeless{p.store}, remote.Options{RetryFor: -1})
+	before := p.objects()
+	if err := p.keepLast(1, nil); err == nil || !maps.Equal(before, p.objects()) {
+		t.Errorf("without a clock: %v", err)
+	}
+	p.repo.Bucket = real
+	p.put(manifest.ManifestKey("test", "20260101T000000Z-0bad"), []byte("?"))
+	before = p.objects()
+	err := p.keepLast(1, nil)
+	if _, is := errors.AsType[*archive.UnreadableError](err); !is || !maps.Equal(before, p.objects()) {
+		t.Errorf("with a manifest that can't be read: %v", err)
 	}
 }

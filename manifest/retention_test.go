@@ -177,6 +177,18 @@ func TestPolicyKeepsLog(t *testing.T) {
 			lost.ID, lost.Timeline, lost.Usable = "20261120T110000Z-0009", Timeline{2}, false
 			h.Fulls = append(h.Fulls, lost)
 		}, "uuuuuuuuww"},
+		{"a gap, without a window: the next kept backup", Policy{Last: 5}, func(h *History) {
+			h.Segments = slices.Delete(h.Segments, 6, 7)
+			h.Fulls[6].Usable = false
+		}, "uuuffffff"},
+		{"what is left of a backup's log may be completed", Policy{Last: 1}, func(h *History) {
+			h.Segments = slices.Delete(h.Segments, 3, 4)
+			h.Fulls[4].Usable, h.Fulls[4].Keep, h.Fulls[4].NeededFrom.File = false, "held", 3
+		}, "uunnuuuff"},
+		{"a tail across two others", Policy{Last: 1}, func(h *History) {
+			h.Segments[9].End = 600
+			h.Segments = append(h.Segments, StoredSegment{SegmentName{line, 10, 600, 1000, 0, false}, 10, 0}, StoredSegment{SegmentName{line, 10, 500, 700, 0, false}, 10, 0})
+		}, "uuuuuuuufffs"},
 		{"a gap that may be filled", Policy{Last: 1}, func(h *History) {
 			h.Segments = append(h.Segments, StoredSegment{SegmentName{line, 12, 0, 10, 0, true}, 10, 0})
 		}, "uuuuuuuuffb"},
