@@ -228,6 +228,9 @@ func (p *pruner) takeManifests(ctx context.Context, key string, list *manifest.C
 		return nil
 	}
 	info, err := p.repo.Bucket.Stat(ctx, key)
+	if errors.Is(err, remote.ErrNotFound) {
+		return nil // somebody has taken back this prune meanwhile
+	}
 	if err != nil {
 		return err
 	}
