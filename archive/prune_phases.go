@@ -108,13 +108,15 @@ func (p *pruner) delete(ctx context.Context, keys []string) error {
 	if elapsed(p.looked) > p.stock.grace()/2 {
 		return errStale
 	}
-	if err := p.repo.Bucket.Delete(ctx, keys); err != nil {
-		if cause := context.Cause(ctx); errors.Is(cause, errStale) {
-			return cause
-		}
-		return err
+	return unlessStale(ctx, p.repo.Bucket.Delete(ctx, keys))
+}
+
+// unlessStale is err, or errStale if that is its reason.
+func unlessStale(ctx context.Context, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), errStale) {
+		return errStale
 	}
-	return nil
+	return err
 }
 
 // condemn is phase one.
@@ -136,13 +138,13 @@ func (p *pruner) condemn(ctx context.Context) error {
 	defer cancel()
 	key := manifest.CondemnedKey(p.opt.Env, list.ID)
 	if err := repository.PutOnce(ctx, p.repo.Bucket, key, data); err != nil {
-		return fmt.Errorf("store what is condemned: %w", err)
+		return unlessStale(ctx, fmt.Errorf("store what is condemned: %w", err))
 	}
 	if err := p.step("condemned"); err != nil {
 		return err
 	}
 	p.result.Prune, p.result.UndoUntil = list.ID, p.stock.undoUntil(p.stock.date)
-	return p.takeManifests(ctx, key, list)
+	return unlessStale(ctx, p.takeManifests(ctx, key, list))
 }
 
 // newList is what this run condemns; nil if that is nothing.
