@@ -26,7 +26,9 @@ func (e *UnknownLogError) Error() string {
 // EmptyError says that a home has neither log nor databases.
 type EmptyError struct{ Home string }
 
-func (e *EmptyError) Error() string { return fmt.Sprintf("home %s has neither a log nor a database", e.Home) }
+func (e *EmptyError) Error() string {
+	return fmt.Sprintf("home %s has neither a log nor a database", e.Home)
+}
 
 // whileClosed copies an environment that nobody has open, and looks again at the end.
 func (b *backup) whileClosed(ctx context.Context, fn func(context.Context) error) (err error) {
