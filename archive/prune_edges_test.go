@@ -185,9 +185,20 @@ func TestPruneEdgeLists(t *testing.T) {
 	if res := p.keepsLast(2); !res.Pending.Empty() {
 		t.Errorf("pending: %+v", res.Pending)
 	}
+	prune := p.keepsLast(1).Prune
+	list, err := p.repo.Bucket.Get(t.Context(), manifest.CondemnedKey("test", prune), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.put(manifest.CondemnedKey("test", "20260101T000001Z-0bad"), list) // under the name of another
+	for _, u := range p.keepsLast(1).Undoable {
+		if strings.HasSuffix(string(u.Prune), "0bad") {
+			t.Errorf("undoable: %+v", u)
+		}
+	}
 	for range 3 {
 		p.now = p.now.Add(grace + time.Second)
-		p.keepsLast(2)
+		p.keepsLast(1)
 	}
 	for key := range p.objects() {
 		if strings.HasPrefix(key, manifest.CondemnedPrefix("test")) {
