@@ -337,7 +337,7 @@ func TestWithoutDelete(t *testing.T) {
 		work(t, v.bank)
 		quiet(v.next().must(append([]string{"ship"}, more...)...))
 	}
-	w := v.next().start("watch", "--full-every", "2s", "--ship-every", "200ms", "--retain", "30d")
+	w := v.next().start("watch", "--full-every", "1s", "--ship-every", "200ms", "--retain", "30d")
 	began := len(v.next().backups())
 	for end := time.Now().Add(limit); len(v.next().backups()) < began+2; {
 		if time.Now().After(end) {
