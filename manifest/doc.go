@@ -72,6 +72,6 @@
 //
 // # Retention
 //
-// Policy.Decide says which full backups stay and which segments, and why. A pack or a map stays as long as the manifest of a backup that stays
+// Policy.Decide says which full backups stay and which segments, and why. A backup stays as long as its manifest says that the store keeps it locked. A pack or a map stays as long as the manifest of a backup that stays
 // names it.
 package manifest

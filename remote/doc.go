@@ -10,12 +10,18 @@
 //     Anything else fails at once. No driver retries by itself, so there is exactly one such layer. An interrupted
 //     download goes on where it stopped; an upload is read again from its start, which is why it is an io.ReaderAt
 //     of known size.
+//
 //   - Put if absent. A marker must never replace another one. When the answer to an upload is lost, the second try
 //     finds an object in its way; Put then looks whether it is its own and reports success if so.
+//
 //   - Kinds. Every error is an *Error whose Kind says what is wrong in terms a person can act upon, the same for
 //     all stores. Branch with errors.Is(err, ErrNotFound) and the like, or on Kind.
+//
 //   - Cancelling. Once the context is cancelled no further request is sent, and a half-sent object is not stored.
 //     (An upload whose last byte was already accepted when the context went is the store's to finish.)
+//
+//   - What only some stores can do. Drivers may be a Locker, an Inspector or Versioned besides; Bucket has the methods for that, which are Unsupported where
+//     the driver is not.
 //
 // Memory is bounded by the callers: a Bucket holds no object, only a list page or a batch of keys at a time.
 package remote
