@@ -29,6 +29,7 @@ type DrillOptions struct {
 	Tool      string         // name and version, for the record
 	Location  string         // of the repository, likewise
 	Scheduled bool           // nobody asked for this drill but a schedule
+	Unstored  bool           // the record is not stored: what is drilled is a repository's past
 	Progress  Progress
 
 	// Planned is told the plan before anything is fetched.
@@ -314,6 +315,9 @@ func (d *drill) report(ctx context.Context, err, left error) (*DrillReport, erro
 	}
 	d.see.finish(err)
 	rep := &DrillReport{Record: d.record, Kept: d.kept, Result: d.result}
+	if d.opt.Unstored {
+		return rep, errors.Join(err, left)
+	}
 	sum, putErr := d.repo.PutDrill(ctx, d.record)
 	if putErr != nil {
 		return rep, errors.Join(err, left, fmt.Errorf("store the record of the drill: %w", putErr))

@@ -169,7 +169,7 @@ func (c *call) drillOptions() (opt restore.DrillOptions, err error) {
 		}
 	}
 	opt.Keep, opt.Tool, opt.Location, opt.Scheduled = c.Bool(flagKeep), tool, c.String(flagRepository), c.Bool(flagScheduled)
-	opt.Progress = c.progress
+	opt.Progress, opt.Unstored = c.progress, c.String(flagAsOf) != ""
 	opt.Target, err = c.target("")
 	return opt, err
 }

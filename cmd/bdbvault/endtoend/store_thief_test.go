@@ -185,7 +185,7 @@ func TestThief(t *testing.T) {
 		c.restored(v.bank.LastCommitted())
 	}
 	reader.must("verify", "--read-data", "--as-of", at)
-	reader.restored(0, "--backup", before[0].ID, "--as-of", at)
+	reader.must("drill", "--as-of", at)
 	reader.restored(v.bank.LastCommitted(), "--as-of", hinted)
 	v.next().fails(2, []string{"as-of"}, "prune", "--as-of", at, "--keep-last", "1")
 }
@@ -250,13 +250,13 @@ func TestLocksAreExtended(t *testing.T) {
 	requests := func(args ...string) (lock, put int64, until time.Time) {
 		t.Helper()
 		r := decode[struct {
-			Requests struct{ Lock, Put int64 }
-			Lock     struct {
+			Store struct{ Requests struct{ Lock, Put int64 } }
+			Lock  struct {
 				Mode  string
 				Until time.Time
 			}
 		}](t, v.next().must(append([]string{"backup", "--json"}, args...)...))
-		return r.Requests.Lock, r.Requests.Put, r.Lock.Until
+		return r.Store.Requests.Lock, r.Store.Requests.Put, r.Lock.Until
 	}
 	retain := func(span string) []string { return []string{"--retain", span, "--lock", "compliance"} }
 	first, _, until := requests(retain("30d")...)
