@@ -89,6 +89,7 @@ type backup struct {
 	end      bdb.LSN
 	closed   *localenv.Closed // offline: as it was before the first page
 	lock     remote.Retention // of what this run stores
+	repoLock remote.Retention // of the repository file
 	locked   lockedKeys       // what it has stored so
 	result   BackupResult
 }

@@ -57,19 +57,26 @@ func (l *lockedKeys) add(key string) {
 // CheckLock locks the repository file as l says. That fails where nothing can be locked (remote.ErrNoLock), or where we may not (remote.ErrDenied): it is found
 // out before anything is read of the environment.
 func CheckLock(ctx context.Context, bucket *remote.Bucket, l Lock) error {
+	_, err := l.repository(ctx, bucket, time.Now())
+	return err
+}
+
+// repository locks the repository file, and returns what is in force then.
+func (l Lock) repository(ctx context.Context, bucket *remote.Bucket, now time.Time) (r remote.Retention, err error) {
 	if !l.asked() {
-		return nil
+		return r, nil
 	}
-	if _, err := bucket.ExtendRetention(ctx, manifest.RepositoryKey, l.from(time.Now())); err != nil {
-		return fmt.Errorf("lock what is stored for %s: %w", l.For, err)
+	if r, err = bucket.ExtendRetention(ctx, manifest.RepositoryKey, l.from(now)); err != nil {
+		return r, fmt.Errorf("lock what is stored for %s: %w", l.For, err)
 	}
-	return nil
+	return r, nil
 }
 
 // lockRepository does so at the beginning of a backup.
-func (b *backup) lockRepository(ctx context.Context, now time.Time) error {
+func (b *backup) lockRepository(ctx context.Context, now time.Time) (err error) {
 	b.lock = b.opt.Lock.from(now)
-	return CheckLock(ctx, b.repo.Bucket, b.opt.Lock)
+	b.repoLock, err = b.opt.Lock.repository(ctx, b.repo.Bucket, now)
+	return err
 }
 
 // lockAll makes sure, before the commit, that all that a restore of this backup needs is locked for long enough, and says so in the
@@ -92,6 +99,7 @@ func (b *backup) lockAll(ctx context.Context) (remote.Retention, error) {
 		j.promise = b.lock
 		j.keys = append(j.keys, manifest.RepositoryKey)
 	}
+	j.lower(remote.Retention{Mode: b.repoLock.Mode, Until: j.promise.Until}) // its time is extended above if it has to be
 	j.want = b.lock
 	j.keys = append(j.keys, b.unlocked(j, least)...)
 	if err := j.run(ctx, b.progress); err != nil {
