@@ -20,8 +20,9 @@ import (
 // Copied is a directory that an environment of this host is copied into, by package hotcopy. It is claimed and marked like the target of a restore, until
 // it is a home.
 type Copied struct {
-	t     *target
-	begun *hotcopy.Copy // a recovery of an update that was interrupted; nil: none
+	t      *target
+	begun  *hotcopy.Copy // a recovery of an update that was interrupted; nil: none
+	before []byte        // the marker that was there
 
 	logDir string  // of the recovered copy
 	stable bdb.LSN // from where the last checkpoint before the log's end needs it
@@ -37,7 +38,7 @@ const copiedUsable = "The log of an update is being laid down beside the copy, w
 // The caller closes it. As long as the copy in it stays usable, which an update's does until its recovery, update has the marker say so.
 func ClaimCopied(dir, source string, update bool) (*Copied, error) {
 	c := &Copied{}
-	want := marker{About: copiedText, Environment: source, Copied: true}
+	want := marker{About: copiedText, Environment: source, Copied: true, Whole: !update}
 	if update {
 		want.About += " " + copiedUsable
 	}
@@ -57,9 +58,13 @@ func (c *Copied) adopt(t *target, want *marker) error {
 		if err := json.Unmarshal(text, &is); err != nil || !is.Copied {
 			return &TargetError{Dir: t.dir, Problem: "a restore into it was begun and not finished"}
 		}
+		if is.Whole && !want.Whole {
+			return &TargetError{Dir: t.dir, Problem: "a whole copy into it was begun and not finished: take that again first, without -u"}
+		}
 		if c.begun = is.Copy; c.begun != nil {
 			want.About, want.Copy = is.About, is.Copy
 		}
+		c.before = text
 	}
 	return t.notInUse()
 }
@@ -76,10 +81,11 @@ func (c *Copied) Begun() *hotcopy.Copy { return c.begun }
 // Close gives the directory free. What is not finished stays marked.
 func (c *Copied) Close() { c.t.close() }
 
-// Forgo takes the mark away from a copy that nothing was done to.
+// Forgo leaves the mark as it was found, because nothing was done. That of an update of which nothing is left goes.
 func (c *Copied) Forgo() error {
-	if c.begun != nil {
-		return nil
+	if len(c.before) > 0 && (c.begun != nil || c.t.mark.Whole) {
+		_, err := c.t.lock.WriteAt(c.before, 0)
+		return errors.Join(err, c.t.lock.Truncate(int64(len(c.before))), c.t.lock.Sync())
 	}
 	return c.t.finish()
 }
@@ -128,7 +134,7 @@ func (c *Copied) RemoveLog() error {
 
 // mark has the marker say what is recovered, if that can be done again.
 func (c *Copied) mark(what *hotcopy.Copy) error {
-	m := marker{About: copiedText, Environment: c.t.mark.Environment, Copied: true}
+	m := marker{About: copiedText, Environment: c.t.mark.Environment, Copied: true, Whole: what.Staged == ""}
 	if what.Staged != "" {
 		m.Copy = what
 	}

@@ -48,6 +48,7 @@ type marker struct {
 	Claimed     []string          `json:"claimed,omitempty"` // directories outside of home that are the restore's too; with or without a marker of their own
 
 	Copied bool          `json:"copied,omitempty"` // it is no restore, but a copy of an environment of this host
+	Whole  bool          `json:"whole,omitempty"`  // a whole one, not an update
 	Copy   *hotcopy.Copy `json:"copy,omitempty"`   // whose update was begun
 }
 

@@ -85,7 +85,7 @@ func codeOfInterrupt(ctx context.Context) int {
 
 func (h *hotbackup) run(ctx context.Context) (err error) {
 	if err := h.open(ctx); err != nil {
-		return err
+		return errors.Join(err, h.finishWithout(ctx))
 	}
 	if err := h.checkRecovery(ctx); err != nil {
 		return err
@@ -207,6 +207,26 @@ func (e *noBackupDirError) Unwrap() error { return e.err }
 
 // forgo leaves the backup directory as it was when something failed before it was touched.
 func (h *hotbackup) forgo(err error) error { return errors.Join(err, h.copied.Forgo()) }
+
+// finishWithout brings an update to its end that was interrupted in its recovery, though the environment is not to be had any more: the copy has all that it
+// needs for that, and is no home before. Without such an update it does nothing.
+func (h *hotbackup) finishWithout(ctx context.Context) error {
+	if _, err := os.Lstat(filepath.Join(h.backup, localenv.MarkerName)); err != nil || !h.update || ctx.Err() != nil {
+		return nil
+	}
+	copied, err := restore.ClaimCopied(h.backup, h.home, true)
+	if err != nil {
+		return err
+	}
+	defer copied.Close()
+	begun := copied.Begun()
+	if begun == nil {
+		return nil
+	}
+	h.copied = copied
+	h.note("an update of the copy was interrupted: it is finished with the log that it had")
+	return h.recover(ctx, begun)
+}
 
 func (h *hotbackup) options() hotcopy.Options {
 	return hotcopy.Options{Flat: !h.keep, Source: h.home, Target: h.backup, Tell: h.event, Step: h.step}

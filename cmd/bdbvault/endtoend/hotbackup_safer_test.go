@@ -2,6 +2,7 @@ package endtoend
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -74,6 +75,62 @@ func TestHotbackupSafer(t *testing.T) {
 		outside.DataDirs = []string{"../a"}
 		d := newDuel(t, arena(t, outside, nil))
 		refused(d, "directory ../a leads out of the home", "-Dh", "home", "-b", "copy")
+	})
+	t.Run("an update of half a copy", func(t *testing.T) {
+		d := newDuel(t, arena(t, two, nil))
+		half := &copying{home: d.ours + "/home", to: d.ours + "/copy", step: func(name string) error {
+			if name == "pass" { // the files and the log are there, not recovered
+				return errHalted
+			}
+			return nil
+		}}
+		shell(t, d.ours, "mkdir", "copy")
+		if err := half.run(t); !errors.Is(err, errHalted) {
+			t.Fatal(err)
+		}
+		refused(d, "a whole copy into it was begun and not finished", "-uh", "home", "-b", "copy")
+		refused(d, "is the environment's own directory", "-h", "home", "-b", "home")
+		if s := d.runOurs(flat...); s.code != 0 {
+			t.Error(s)
+		}
+		if s := d.runOurs("-uh", "home", "-b", "copy"); s.code != 0 {
+			t.Error(s)
+		}
+	})
+	t.Run("a copy that is open", func(t *testing.T) {
+		d := newDuel(t, arena(t, two, nil))
+		if s := d.runOurs(flat...); s.code != 0 {
+			t.Fatal(s)
+		}
+		h := envtest.StartHold(t, envtest.Open(d.ours+"/copy", ""))
+		refused(d, "the environment is in use", flat...)
+		refused(d, "the environment is in use", "-uh", "home", "-b", "copy")
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("the home is gone before an update has ended", func(t *testing.T) {
+		d := newDuel(t, arena(t, two, nil))
+		if s := d.runOurs("-Dh", "home", "-b", "copy"); s.code != 0 {
+			t.Fatal(s)
+		}
+		d.grow(d.ours)
+		stop := &copying{home: d.ours + "/home", to: d.ours + "/copy", update: true, step: func(name string) error {
+			if name == "recovered" {
+				return errHalted
+			}
+			return nil
+		}}
+		if err := stop.run(t); !errors.Is(err, errHalted) {
+			t.Fatal(err)
+		}
+		shell(t, d.ours, "mv", "home", "gone")
+		if s := d.runOurs("-Duh", "home", "-b", "copy"); s.code != 1 || !strings.Contains(s.err, "it is finished with the log that it had") {
+			t.Error(s)
+		}
+		if n := len(contents(t, d.ours+"/copy", "")); n != 2 {
+			t.Errorf("%d databases in the copy", n)
+		}
 	})
 	t.Run("into itself", func(t *testing.T) {
 		d := newDuel(t, arena(t, two, nil))
