@@ -42,13 +42,13 @@ func ClaimCopied(dir, source string, update bool) (*Copied, error) {
 	if update {
 		want.About += " " + copiedUsable
 	}
-	t, err := openTarget(dir, want, func(t *target) error { return c.adopt(t, &want) })
+	t, err := openTarget(dir, want, func(t *target) error { return c.adopt(t, update) })
 	c.t = t
 	return c, err
 }
 
 // adopt looks at what is in the directory.
-func (c *Copied) adopt(t *target, want *marker) error {
+func (c *Copied) adopt(t *target, update bool) error {
 	if _, err := t.root.Lstat(localenv.StandbyName); !errors.Is(err, fs.ErrNotExist) {
 		return &TargetError{Dir: t.dir, Problem: "it is a standby"}
 	}
@@ -58,13 +58,12 @@ func (c *Copied) adopt(t *target, want *marker) error {
 		if err := json.Unmarshal(text, &is); err != nil || !is.Copied {
 			return &TargetError{Dir: t.dir, Problem: "a restore into it was begun and not finished"}
 		}
-		if is.Whole && !want.Whole {
+		if is.Whole && update {
 			return &TargetError{Dir: t.dir, Problem: "a whole copy into it was begun and not finished: take that again first, without -u"}
 		}
-		if c.begun = is.Copy; c.begun != nil {
-			want.About, want.Copy = is.About, is.Copy
+		if c.begun, c.before = is.Copy, text; c.begun != nil {
+			t.resumes = &is
 		}
-		c.before = text
 	}
 	return t.notInUse()
 }
@@ -84,8 +83,7 @@ func (c *Copied) Close() { c.t.close() }
 // Forgo leaves the mark as it was found, because nothing was done. That of an update of which nothing is left goes.
 func (c *Copied) Forgo() error {
 	if len(c.before) > 0 && (c.begun != nil || c.t.mark.Whole) {
-		_, err := c.t.lock.WriteAt(c.before, 0)
-		return errors.Join(err, c.t.lock.Truncate(int64(len(c.before))), c.t.lock.Sync())
+		return c.t.put(c.before)
 	}
 	return c.t.finish()
 }
@@ -107,11 +105,28 @@ func (c *Copied) Recover(ctx context.Context, what *hotcopy.Copy, opt Options) (
 	if _, err := r.tidy(ctx); err != nil { // modes are those of copies, and of what the log makes
 		return nil, err
 	}
-	if err := r.t.root.RemoveAll(hotcopy.StagedName); err != nil {
+	if err := c.dropStaged(ctx, r, what); err != nil {
 		return nil, err
 	}
 	c.begun, c.logDir, c.stable = nil, r.lay.logDir, r.story.ckp
 	return r.result, nil
+}
+
+// dropStaged removes the log that was replayed, after the marker has ceased to ask for it.
+func (c *Copied) dropStaged(ctx context.Context, r *restorer, what *hotcopy.Copy) error {
+	if what.Staged == "" {
+		return nil
+	}
+	if err := c.t.write(&marker{About: copiedText + " " + copiedUsable, Environment: c.t.mark.Environment, Copied: true}); err != nil {
+		return err
+	}
+	if err := r.step(ctx, "replayed"); err != nil {
+		return err
+	}
+	if err := c.t.root.RemoveAll(what.Staged); err != nil {
+		return err
+	}
+	return r.step(ctx, "dropped")
 }
 
 // RemoveLog removes the log files of the recovered copy that recovery of the environment would not need, as its last checkpoint has it. That of the copy's own

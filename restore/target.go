@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,6 +69,7 @@ type target struct {
 	reuse bool // there were files before: of an earlier run, or of an environment that a delta restore makes use of
 
 	mark    marker
+	resumes *marker   // of an update that was interrupted in its recovery, and has to be finished
 	away    []*target // directories outside of home; in root they are below their awayName
 	standby bool      // a standby builds its own home: its state stays
 	removed int       // files that did not belong here
@@ -153,6 +155,9 @@ func (t *target) claim(want *marker, adopt func(*target) error) error {
 		return err
 	}
 	t.reuse = true
+	if t.resumes != nil {
+		want.About, want.Copy = t.resumes.About, t.resumes.Copy
+	}
 	return t.write(want)
 }
 
@@ -254,13 +259,7 @@ func (t *target) write(want *marker) error {
 	t.mark = *want
 	text, err := json.MarshalIndent(want, "", "  ")
 	if err == nil {
-		_, err = t.lock.WriteAt(append(text, '\n'), 0)
-	}
-	if err == nil {
-		err = t.lock.Truncate(int64(len(text)) + 1)
-	}
-	if err == nil {
-		err = t.lock.Sync()
+		err = t.put(append(text, '\n'))
 	}
 	if err == nil {
 		err = t.syncDir(".")
@@ -269,6 +268,19 @@ func (t *target) write(want *marker) error {
 		return &TargetError{Dir: t.dir, Problem: "can't be written to", Err: err}
 	}
 	return nil
+}
+
+// put makes a text the marker's. If that is interrupted, the marker holds the text that it had or the new one, and blanks perhaps.
+func (t *target) put(text []byte) error {
+	info, err := t.lock.Stat()
+	if err != nil {
+		return err
+	}
+	padded := append(text[:len(text):len(text)], bytes.Repeat([]byte("\n"), int(max(0, info.Size()-int64(len(text)))))...)
+	if _, err := t.lock.WriteAt(padded, 0); err != nil {
+		return err
+	}
+	return errors.Join(t.lock.Truncate(int64(len(text))), t.lock.Sync())
 }
 
 // close gives the directory free. The marker stays.
