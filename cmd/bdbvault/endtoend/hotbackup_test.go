@@ -201,7 +201,7 @@ func bouts() []bout {
 		{name: "no target", args: []string{"-h", "home"}, code: 1, words: []string{"BDB5031 no target backup directory specified\n", "usage: "}},
 		{name: "unknown option", args: with("-x"), code: 1, words: []string{"invalid option -- 'x'\n", "usage: "}},
 		{name: "no value", args: []string{"-h", "home", "-b"}, code: 1, words: []string{"option requires an argument -- 'b'\n", "usage: "}},
-		{name: "more arguments", args: with("-c", "-v")[:0:0], vars: []string{"DB_HOME=home"}, code: 1, words: []string{"usage: "}},
+		{name: "more arguments", args: []string{"-h", "home", "-b", "copy", "more"}, code: 1, words: []string{"usage: "}},
 		{name: "two passwords", args: with("-P", "a", "-P", "b"), code: 1, words: []string{"BDB5133 Password may not be specified twice"}},
 		{name: "source missing", args: []string{"-h", "nowhere", "-b", "copy"}, code: 1, words: []string{"nowhere", "HOT BACKUP FAILED"}},
 		{name: "target's parent missing", args: []string{"-h", "home", "-b", "no/copy"}, code: 1, into: "no/copy",
