@@ -45,7 +45,7 @@ func NewWatcher(repo *repository.Repository, open func() (*localenv.Env, error),
 func (w *Watcher) Status() WatchStatus { return w.report.get() }
 
 // Run watches until ctx ends, and returns nil then, with everything left in order. It returns an error only where it can't go on at all: the home is none
-// or can't be read when it begins, the name belongs to another environment (*OtherEnvironmentError), or the hot-backup flag is required and can't be had.
+// or a standby, or can't be read when it begins, the name belongs to another environment (*OtherEnvironmentError), or the hot-backup flag is required and can't be had.
 func (w *Watcher) Run(ctx context.Context) error {
 	w.report.set(func(s *WatchStatus) { s.Started = time.Now().UTC() })
 	group, within := errgroup.WithContext(ctx)

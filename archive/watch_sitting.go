@@ -53,6 +53,9 @@ const notePlace = time.Minute
 // sit watches until ctx ends, which is no error, or the environment has to be looked at afresh.
 func (w *Watcher) sit(ctx context.Context) (err error) {
 	env, err := w.open()
+	if err == nil {
+		err = CheckSource(env)
+	}
 	if err != nil {
 		return err
 	}

@@ -533,15 +533,25 @@ func TestWatchRefusesAnotherEnvironment(t *testing.T) {
 	b.backup(archive.BackupOptions{})
 	other := filepath.Join(t.TempDir(), "home")
 	envtest.Create(t, other, envtest.Spec{Databases: []envtest.Database{{File: "a.db", Method: "btree", Records: 10}}})
-	w, err := archive.NewWatcher(b.repo, func() (*localenv.Env, error) { return localenv.Open(other, nil) },
-		archive.WatchOptions{Env: "test", StateDir: b.state, BulkSafe: archive.BulkOff})
-	if err != nil {
+	run := func() error {
+		w, err := archive.NewWatcher(b.repo, func() (*localenv.Env, error) { return localenv.Open(other, nil) },
+			archive.WatchOptions{Env: "test", StateDir: b.state, BulkSafe: archive.BulkOff})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		return w.Run(ctx)
+	}
+	var refused *archive.OtherEnvironmentError
+	if err := run(); !errors.As(err, &refused) {
+		t.Errorf("run: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(other, localenv.StandbyName), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	var refused *archive.OtherEnvironmentError
-	if err := w.Run(ctx); !errors.As(err, &refused) {
-		t.Errorf("run: %v", err)
+	var standby *archive.StandbyError
+	if err := run(); !errors.As(err, &standby) {
+		t.Errorf("run on a standby: %v", err)
 	}
 }

@@ -74,6 +74,9 @@ func list(ctx context.Context, c *call) (result, error) {
 				return r, &tamperedError{fmt.Errorf("%w: environment %s has none any more", restore.ErrNoBackup, name), since}
 			}
 		}
+		if env != "" && len(h.Backups)+len(h.Timelines) == 0 {
+			return nil, fmt.Errorf("%w: environment %s has none", restore.ErrNoBackup, env)
+		}
 		bad.add(h.Backups)
 		drills, err := restore.ReadDrills(ctx, repo, name)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -41,8 +42,12 @@ func targetFlags() []cli.Flag {
 func (c *call) target(password string) (t restore.Target, err error) {
 	given := 0
 	for _, f := range []string{flagAt, flagLSN, flagBeforeTxn} {
-		if c.String(f) != "" {
+		_, variable := os.LookupEnv(variables(f)[0])
+		switch {
+		case c.String(f) != "":
 			given++
+		case c.IsSet(f) && !variable: // of a script's variable that has no value; an empty one of ours says nothing
+			return t, usagef("--%s is empty; without it, all that is stored is restored", f)
 		}
 	}
 	if given > 1 {

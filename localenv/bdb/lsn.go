@@ -3,7 +3,9 @@ package bdb
 import (
 	"cmp"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -38,8 +40,11 @@ func ParseLSN(s string) (LSN, error) {
 // parse32 accepts canonical decimal only, so that every LSN has one spelling.
 func parse32(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 10, 32)
+	if errors.Is(err, strconv.ErrRange) {
+		return 0, fmt.Errorf("%s is more than %d", s, uint32(math.MaxUint32))
+	}
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%q is not a plain decimal number", s)
 	}
 	if strconv.FormatUint(n, 10) != s {
 		return 0, fmt.Errorf("%q is not a plain decimal number", s)
