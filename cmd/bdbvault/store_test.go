@@ -79,7 +79,12 @@ func (w *s3World) agrees(ts *testscript.TestScript, file string) {
 		Store *remote.Stats `json:"store"`
 	}
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(file)), &said))
-	if seen := w.proxy.Tally(); said.Store == nil || *said.Store != seen || seen.Requests.Total() == 0 {
+	seen := w.proxy.Tally()
+	if said.Store == nil || said.Store.Requests != seen.Requests || seen.Requests.Total() == 0 {
+		ts.Fatalf("said: %+v, seen: %+v", said.Store, seen)
+	}
+	// Of an upload that is tried again and of an answer that is not read to its end, less may have come through than was on its way.
+	if said.Store.Retries == 0 && said.Store.Sent != seen.Sent || said.Store.Received > seen.Received || said.Store.Received < seen.Received/2 {
 		ts.Fatalf("said: %+v, seen: %+v", said.Store, seen)
 	}
 }

@@ -53,17 +53,18 @@ func (m *museum) furnish() {
 			m.t.Fatal(err)
 		}
 	}
-	d := manifest.NewDrill("test", "20260101T000000Z-0001")
-	d.Result, d.Error = manifest.DrillFailed, "it was a test"
-	if objects[manifest.DrillKey("test", d.ID)], err = d.Encode(); err != nil {
-		m.t.Fatal(err)
+	for _, id := range []manifest.BackupID{"20260101T000000Z-0001", "20260101T000000Z-0002"} {
+		d := manifest.NewDrill("test", id)
+		d.Result, d.Error = manifest.DrillFailed, "it was a test"
+		if objects[manifest.DrillKey("test", d.ID)], err = d.Encode(); err != nil {
+			m.t.Fatal(err)
+		}
 	}
 	for _, key := range m.shelf.order {
-		if kind(key) == "packs" {
+		if kind(key) == "packs" || kind(key) == "maps" {
 			if objects[manifest.DamagedKey("test", key)], err = manifest.NewDamaged("test", key, "it is whole again").Encode(); err != nil {
 				m.t.Fatal(err)
 			}
-			break
 		}
 	}
 	m.shelf.order = nil
