@@ -38,6 +38,32 @@ type LogSurvey struct {
 // LogSurvey reads the log from the last checkpoint on. s is a survey of the files that was made before. Errors are ErrNoLog, *LogGap, *LogDamage and those of
 // reading; what was found until then comes with them.
 func (e *Env) LogSurvey(ctx context.Context, s *Survey) (l *LogSurvey, err error) {
+	for try := 0; ; try++ {
+		l, err = e.logSurvey(ctx, s)
+		_, gap := errors.AsType[*LogGap](err)
+		if !gap || try == len(lookPauses) {
+			return l, err
+		}
+		// Files that are removed while they are listed and opened look like a gap.
+		if err := pause(ctx, lookPauses[try]); err != nil {
+			return l, err
+		}
+	}
+}
+
+// lookPauses are the waits before something that is missing is looked for again.
+var lookPauses = []time.Duration{0, 200 * time.Millisecond, time.Second}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func (e *Env) logSurvey(ctx context.Context, s *Survey) (l *LogSurvey, err error) {
 	l = &LogSurvey{}
 	files, err := e.LogFiles()
 	if err != nil {
@@ -113,7 +139,7 @@ func (l *LogSurvey) read(ctx context.Context, e *Env, log *Log, s *Survey) error
 	if found && ckp.CkpLSN.File == from.File {
 		l.Needed -= int64(ckp.CkpLSN.Offset)
 	}
-	w := &logSurveyor{LogSurvey: l, env: e, history: bdb.NewHistory(), prepared: map[uint32]bdb.LSN{}}
+	w := &logSurveyor{LogSurvey: l, env: e, log: log, history: bdb.NewHistory(), prepared: map[uint32]bdb.LSN{}}
 	if l.End, err = log.Walk(ctx, from, w.add); err != nil {
 		return err
 	}
@@ -124,6 +150,7 @@ func (l *LogSurvey) read(ctx context.Context, e *Env, log *Log, s *Survey) error
 type logSurveyor struct {
 	*LogSurvey
 	env      *Env
+	log      *Log
 	history  *bdb.History
 	prepared map[uint32]bdb.LSN
 }
@@ -149,22 +176,51 @@ func (w *logSurveyor) add(r *bdb.Record) error {
 	return w.history.Add(r)
 }
 
-// finish looks which databases the log leaves behind that the directories lack. begun is where the log ended when it was opened.
-func (w *logSurveyor) finish(ctx context.Context, s *Survey, begun bdb.LSN) (err error) {
+// finish tells what the log leaves behind. begun is where the log ended when it was opened.
+func (w *logSurveyor) finish(ctx context.Context, s *Survey, begun bdb.LSN) error {
+	w.Absent = w.missing(s, begun)
+	for try := 0; len(w.Absent) > 0 && try < len(lookPauses); try++ {
+		if err := w.lookAgain(ctx, lookPauses[try]); err != nil {
+			return err
+		}
+	}
 	for _, lsn := range w.prepared {
 		w.Prepared = append(w.Prepared, lsn)
 	}
 	slices.SortFunc(w.Prepared, bdb.LSN.Compare)
-	if w.Absent = w.missing(s, begun); len(w.Absent) == 0 {
-		return nil
+	return nil
+}
+
+// lookAgain lists the files between two looks at the log: what was there at the first and is still there at the second must be among them. Once is not enough: a file
+// that is renamed while a directory is listed may be passed over, and the record of a removal may reach the disk after the file is gone.
+func (w *logSurveyor) lookAgain(ctx context.Context, wait time.Duration) error {
+	if err := pause(ctx, wait); err != nil {
+		return err
 	}
-	// A file may have been made after the files were listed and before the log was opened.
-	if s, err = w.env.Survey(ctx); err == nil {
-		w.Absent = w.missing(s, begun)
+	if err := w.walkOn(ctx); err != nil {
+		return err
 	}
+	begun := w.End
+	s, err := w.env.Survey(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.walkOn(ctx); err != nil {
+		return err
+	}
+	w.Absent = w.missing(s, begun)
+	return nil
+}
+
+func (w *logSurveyor) walkOn(ctx context.Context) (err error) {
+	if err := w.log.Refresh(ctx); err != nil {
+		return err
+	}
+	w.End, err = w.log.Walk(ctx, w.End, w.add)
 	return err
 }
 
+// missing are the databases that recovery leaves and the survey lacks, but those that the log makes from begun on.
 func (w *logSurveyor) missing(s *Survey, begun bdb.LSN) (names []string) {
 	for _, f := range w.history.Files() {
 		own := engineFile(path.Base(f.Name)) != ""
