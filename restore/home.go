@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"bdbvault/localenv"
@@ -129,18 +130,35 @@ func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
 // link gives files further names for the time of recovery. A name that something else has is left alone.
 func (r *restorer) link(links []move) error {
 	for _, l := range links {
-		if _, err := r.t.root.Lstat(l.to); !errors.Is(err, fs.ErrNotExist) {
+		_, err := r.t.root.Lstat(l.to)
+		if err == nil {
 			continue
 		}
-		if err := r.t.root.MkdirAll(path.Dir(l.to), 0o700); err != nil {
-			return err
+		if errors.Is(err, fs.ErrNotExist) {
+			err = r.t.root.MkdirAll(path.Dir(l.to), 0o700)
 		}
-		if err := r.t.root.Link(l.from, l.to); err != nil {
+		if err == nil {
+			err = r.linkOne(l)
+		}
+		if err != nil {
 			return err
 		}
 		r.links = append(r.links, l.to)
 	}
 	return nil
+}
+
+// linkOne makes a symbolic link where the file system has no others.
+func (r *restorer) linkOne(l move) error {
+	err := r.t.root.Link(l.from, l.to)
+	if err == nil {
+		return nil
+	}
+	to, failed := filepath.Rel(path.Dir(l.to), l.from)
+	if failed != nil {
+		return errors.Join(err, failed)
+	}
+	return r.t.root.Symlink(to, l.to)
 }
 
 // unlink takes the further names away.

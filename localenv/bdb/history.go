@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -43,6 +42,7 @@ type History struct {
 	databases  map[uint32]FileID   // by the short numbers that other records have for them
 	undone     []PageUndo          // of transactions that were aborted
 	spoiled    map[FileID]bool     // files in which such transactions changed pages
+	touched    map[uint32][]FileID // files of which transactions under way changed pages
 	subs       map[filePage]bool   // where subdatabases begin that were open
 	freed      map[filePage][]LSN  // where such a page was freed
 	prepared   map[uint32]Prepared // transactions that were prepared and have not ended
@@ -80,7 +80,6 @@ type fileTxn struct {
 	changes  []*fileChange
 	undos    []PageUndo
 	groups   []PageGroup
-	touched  map[FileID]bool // files of which it changed pages
 	emptied  map[FileID][]HeapPage
 	cuts     []HeapCut
 	last     LSN // its last record
@@ -128,6 +127,7 @@ func NewHistory() *History {
 		temporary: map[string]bool{},
 		databases: map[uint32]FileID{},
 		spoiled:   map[FileID]bool{},
+		touched:   map[uint32][]FileID{},
 		subs:      map[filePage]bool{},
 		freed:     map[filePage][]LSN{},
 		prepared:  map[uint32]Prepared{},
@@ -343,6 +343,8 @@ const (
 // addChild gives a nested transaction's work to its parent.
 func (h *History) addChild(r *Record) bool {
 	c, ok := r.Child()
+	h.touchAll(r.Txn, h.touched[c.Child])
+	delete(h.touched, c.Child)
 	child := h.open[c.Child]
 	if !ok || child == nil {
 		return ok
@@ -358,7 +360,6 @@ func (h *History) addChild(r *Record) bool {
 	t.undos = append(t.undos, child.undos...)
 	t.groups = append(t.groups, child.groups...)
 	t.cuts = append(t.cuts, child.cuts...)
-	t.touch(slices.Collect(maps.Keys(child.touched))...)
 	return true
 }
 
@@ -385,6 +386,11 @@ func (h *History) addRecycle(r *Record) bool {
 			h.abort(id)
 		}
 	}
+	for id := range h.touched {
+		if ok && id >= c.Min && id <= c.Max {
+			h.spoil(id)
+		}
+	}
 	return ok
 }
 
@@ -393,12 +399,16 @@ func (h *History) addCommit(r *Record) bool {
 	if ok {
 		delete(h.prepared, r.Txn)
 	}
+	if c.Abort {
+		h.spoil(r.Txn)
+	}
+	delete(h.touched, r.Txn)
 	t := h.open[r.Txn]
 	if !ok || t == nil {
 		return ok
 	}
 	if c.Abort {
-		h.undo(t)
+		h.undone = append(h.undone, t.undoing()...)
 	} else {
 		h.grown = append(h.grown, t.groups...)
 		h.cuts = append(h.cuts, t.cuts...)
@@ -415,8 +425,9 @@ func (h *History) addCommit(r *Record) bool {
 
 // abort forgets a transaction of which nothing more is heard.
 func (h *History) abort(id uint32) {
+	h.spoil(id)
 	if t := h.open[id]; t != nil {
-		h.undo(t)
+		h.undone = append(h.undone, t.undoing()...)
 	}
 	delete(h.open, id)
 }

@@ -48,37 +48,48 @@ func (t *fileTxn) undoing() []PageUndo {
 	return list
 }
 
+// maxTouched bounds the transactions of which it is kept what they touched. Those that are aborted leave no trace until their ids are given out anew.
+const maxTouched = 1 << 16
+
 // touch notes in which file a transaction changes pages.
 func (h *History) touch(r *Record) {
 	if r.Txn == 0 {
 		return
 	}
 	if p, ok := r.Pages(); ok {
-		h.txn(r.Txn).touch(h.databases[uint32(p.Index)])
+		h.touchAll(r.Txn, []FileID{h.databases[uint32(p.Index)]})
 	}
 }
 
-func (t *fileTxn) touch(files ...FileID) {
+func (h *History) touchAll(txn uint32, files []FileID) {
 	for _, id := range files {
-		if t.touched == nil {
-			t.touched = map[FileID]bool{}
+		list := h.touched[txn]
+		if slices.Contains(list, id) {
+			continue
 		}
-		t.touched[id] = true
+		if list == nil && len(h.touched) >= maxTouched {
+			for old := range h.touched {
+				h.spoil(old) // it does no harm to files of those that will be committed
+			}
+		}
+		h.touched[txn] = append(list, id)
 	}
 }
 
-// undo notes that a transaction was aborted.
-func (h *History) undo(t *fileTxn) {
-	h.undone = append(h.undone, t.undoing()...)
-	maps.Copy(h.spoiled, t.touched)
+// spoil notes that a transaction was aborted.
+func (h *History) spoil(txn uint32) {
+	for _, id := range h.touched[txn] {
+		h.spoiled[id] = true
+	}
+	delete(h.touched, txn)
 }
 
-// toUndo are the files in which recovery undoes what transactions did.
+// toUndo are the files in which recovery undoes what transactions did, and perhaps more.
 func (h *History) toUndo() map[FileID]bool {
 	files := maps.Clone(h.spoiled)
-	for _, t := range h.open {
-		if !t.prepared {
-			maps.Copy(files, t.touched)
+	for _, list := range h.touched {
+		for _, id := range list {
+			files[id] = true
 		}
 	}
 	return files

@@ -26,6 +26,19 @@ func TestPinned(t *testing.T) {
 			l.commit(txn)
 			l.renamed("a.db", "b.db", a)
 		}, "a.db", nil},
+		"undone at the end by a nested one": {func(l *fileLog, a FileID) {
+			parent, child := l.begin(), l.begin()
+			l.change(child, 1)
+			l.child(parent, child)
+			l.renamed("a.db", "b.db", a)
+		}, "b.db", []string{"a.db"}},
+		"after more transactions than are kept": {func(l *fileLog, a FileID) {
+			for range maxTouched + 10 {
+				l.change(l.begin(), 2)
+			}
+			l.change(l.begin(), 1)
+			l.renamed("a.db", "b.db", a)
+		}, "b.db", []string{"a.db"}},
 		"undone only":          {func(l *fileLog, a FileID) { l.change(l.begin(), 1) }, "a.db", nil},
 		"under way at the end": {func(l *fileLog, a FileID) { l.renamed("a.db", "b.db", a); l.change(l.begin(), 1) }, "b.db", []string{"a.db"}},
 		"another has the name": {func(l *fileLog, a FileID) {
