@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,6 +20,11 @@ import (
 // afterParent is how long a child that works on private files goes on when its parent has gone: long enough to stop a program that
 // it started, too short to disturb whoever begins the same work again.
 const afterParent = 2 * time.Second
+
+// regionsEvery is how often a child that can't leave looks whether the regions that it is in are still there.
+const regionsEvery = time.Second
+
+var regionFile = regexp.MustCompile(`/__db\.\d{3}$`)
 
 // Serve is the child's side: it reads calls from r, has the engine that build makes carry them out, and writes what comes of them
 // to w. It returns when r ends, with the environment left, and the program is meant to exit then. It changes how the whole process
@@ -177,21 +184,61 @@ func (s *server) hold(ctx context.Context, id uint64, release <-chan struct{}) e
 	return nil
 }
 
-// leave waits for the calls that are running, without end if they are on a live environment, and closes the engine.
+// leave waits for the calls that are running and closes the engine. On a live environment it waits without end, unless the regions that
+// it hangs in are removed.
 func (s *server) leave() error {
-	finished := make(chan struct{})
-	go func() { s.calls.Wait(); close(finished) }()
-	var limit <-chan time.Time
+	finished := make(chan error, 1)
+	go func() { s.calls.Wait(); finished <- s.close() }()
 	if !s.live {
-		limit = time.After(afterParent)
+		select {
+		case err := <-finished:
+			return err
+		case <-time.After(afterParent):
+			return nil // the exit of this process ends the call
+		}
 	}
-	select {
-	case <-finished:
-	case <-limit:
-		return nil // the exit of this process ends the call
+	tick := time.NewTicker(regionsEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-finished:
+			return err
+		case <-tick.C:
+			if regionsRemoved() {
+				return nil
+			}
+		}
 	}
+}
+
+func (s *server) close() error {
 	if c, ok := s.eng.(io.Closer); ok {
 		return c.Close()
 	}
 	return nil
+}
+
+// regionsRemoved tells that all region files which this process has open are gone: the application has made the environment anew, as it does
+// after a crash (DB_RECOVER, DB_REGISTER). Nobody will ever release a mutex in the old ones that a dead process had, and nobody can be hurt there.
+func regionsRemoved() bool {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return false
+	}
+	removed := false
+	for _, e := range entries {
+		target, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err != nil {
+			continue // that of the directory just read
+		}
+		path, gone := strings.CutSuffix(target, " (deleted)")
+		if !regionFile.MatchString(path) {
+			continue
+		}
+		if !gone {
+			return false
+		}
+		removed = true
+	}
+	return removed
 }
