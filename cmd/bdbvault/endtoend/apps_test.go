@@ -56,10 +56,17 @@ func TestSubversion(t *testing.T) {
 			c.must("backup", "--quiet")
 		}
 	}
-	if text := w.ended(); strings.Count(text, "hot-backup-in-progress is set") < 1 {
+	text := w.ended()
+	if strings.Count(text, "hot-backup-in-progress is set") < 1 {
 		t.Errorf("the flag was never held:\n%s", text)
 	}
-	c.must("ship")
+	// On a machine that is too busy, Subversion makes and removes a log file before the watch has come to see it.
+	if ship := c.run("ship"); ship.code == chain {
+		t.Logf("%s%s", text, ship)
+		c.must("backup")
+	} else if ship.code != 0 {
+		t.Error(ship)
+	}
 	youngest := program(t, dir, "svnlook", "youngest", repo)
 	if err := os.RemoveAll(filepath.Join(repo, "db")); err != nil { // the disk is dead; hooks and configuration come from elsewhere
 		t.Fatal(err)

@@ -268,7 +268,7 @@ func TestListOfDamage(t *testing.T) {
 		code  int
 	}{
 		"committed too late":   {text, 13 * time.Hour, "void", 0},
-		"of a newer format":    {bit{at: format, bit: 1}.flip(text), 0, "newer format", 0},
+		"of a newer format":    {bit{at: format, bit: 3}.flip(text), 0, "newer format", 0},
 		"empty":                {nil, 0, "damaged", damaged},
 		"cut short":            {text[:len(text)/2], 0, "damaged", damaged},
 		"something else":       {[]byte("<html>"), 0, "damaged", damaged},

@@ -128,7 +128,7 @@ func (f *forgery) store(text []byte) {
 func TestNewerFormats(t *testing.T) {
 	f := newForgery(t)
 	words := func(what string) []string {
-		return []string{what + " has format 2", "reads up to format 1", "newer bdbvault"}
+		return []string{what + " has format 9", "reads up to format", "newer bdbvault"}
 	}
 	try := func(what string) {
 		t.Helper()
@@ -140,7 +140,7 @@ func TestNewerFormats(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.forge(`"format":1`, `"format":2,"unheardOf":true`)
+	f.forge(`"format":1`, `"format":9,"unheardOf":true`)
 	try("manifest")
 	for _, args := range [][]string{{"backup"}, {"ship"}, {"show", string(f.id)}} {
 		f.cli.fails(failed, words("manifest"), args...)
@@ -153,7 +153,7 @@ func TestNewerFormats(t *testing.T) {
 	shown := decode[struct{ Manifest manifest.Manifest }](t, f.cli.must("show", string(f.id), "--json")).Manifest
 	name := shown.Files[0].Map
 	path := filepath.Join(f.dir, manifest.MapKey("test", name))
-	data := bytes.Replace(must(os.ReadFile(path)), []byte("BDBVMAP1"), []byte("BDBVMAP2"), 1)
+	data := bytes.Replace(must(os.ReadFile(path)), []byte("BDBVMAP1"), []byte("BDBVMAP9"), 1)
 	sum := sha256.Sum256(data)
 	write(t, filepath.Join(f.dir, manifest.MapKey("test", sum)), data)
 	f.forge(name.String(), hex.EncodeToString(sum[:]))
@@ -165,9 +165,9 @@ func TestNewerFormats(t *testing.T) {
 		t.Fatal(logs, err)
 	}
 	segment := must(os.ReadFile(logs[0]))
-	write(t, logs[0], bytes.Replace(segment, []byte("BDBVSEG1"), []byte("BDBVSEG2"), 1))
+	write(t, logs[0], bytes.Replace(segment, []byte("BDBVSEG1"), []byte("BDBVSEG9"), 1))
 	try("segment")
-	write(t, logs[0], bytes.Replace(segment, []byte(`"format":1`), []byte(`"format":2`), 1))
+	write(t, logs[0], bytes.Replace(segment, []byte(`"format":1`), []byte(`"format":9`), 1))
 	try("segment")
 	write(t, logs[0], segment)
 	f.cli.must("restore", "--to", f.target)
