@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"bdbvault/localenv"
@@ -91,7 +93,7 @@ type move struct{ from, to string }
 // layFiles puts the files where the log that is replayed expects them: under the names that they had when it begins. They were copied
 // later, and a file that has been renamed meanwhile would be taken for one that has nothing more to be done.
 func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
-	h, err := r.scan(ctx)
+	h, err := r.scanOnce(ctx)
 	if err != nil {
 		return err
 	}
@@ -125,6 +127,54 @@ func (r *restorer) layFiles(ctx context.Context, replay *bdb.Replay) error {
 		return err
 	}
 	return r.link(links)
+}
+
+// scanOnce is scan after the further names of files are gone that an interrupted recovery left: two of them would both want the file's place.
+func (r *restorer) scanOnce(ctx context.Context) (*home, error) {
+	h, err := r.scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	left := false
+	for _, names := range h.byID {
+		for _, name := range r.sameFiles(names) {
+			left = true
+			if err := r.t.root.Remove(name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !left {
+		return h, nil
+	}
+	return r.scan(ctx)
+}
+
+// sameFiles are the names that lead to a file which has another among them. Of a file and a symbolic link to it, it is the link.
+func (r *restorer) sameFiles(names []string) (list []string) {
+	names = slices.Clone(names)
+	slices.SortStableFunc(names, func(a, b string) int { return r.linkRank(a) - r.linkRank(b) })
+	var kept []fs.FileInfo
+	for _, name := range names {
+		info, err := r.t.root.Stat(name)
+		if err != nil {
+			continue
+		}
+		if slices.ContainsFunc(kept, func(k fs.FileInfo) bool { return os.SameFile(k, info) }) {
+			list = append(list, name)
+		} else {
+			kept = append(kept, info)
+		}
+	}
+	return list
+}
+
+// linkRank is 1 for a symbolic link.
+func (r *restorer) linkRank(name string) int {
+	if info, err := r.t.root.Lstat(name); err == nil && info.Mode().Type() == fs.ModeSymlink {
+		return 1
+	}
+	return 0
 }
 
 // link gives files further names for the time of recovery. A name that something else has is left alone.
