@@ -327,7 +327,8 @@ func (c *cycle) checkSource() error {
 	return nil
 }
 
-// repair brings a cycle to its end that was interrupted while it recovered. A second failure of the same recovery is one too many.
+// repair brings a cycle to its end that was interrupted while it recovered. If the engine can't, since it never was made for two recoveries over one another,
+// the home is built anew; if it only died, it has a second try.
 func (s *Standby) repair(ctx context.Context) (err error) {
 	if s.st.Phase != phaseRecovering {
 		return nil
@@ -340,7 +341,8 @@ func (s *Standby) repair(ctx context.Context) (err error) {
 	}
 	_, err = s.recoverStaged(ctx)
 	var failed *RecoveryError
-	if tries > 1 && errors.As(err, &failed) && ctx.Err() == nil {
+	var died *engine.ChildError
+	if errors.As(err, &failed) && (tries > 1 || !errors.As(err, &died)) && ctx.Err() == nil {
 		return rebuildf("%v", err)
 	}
 	return err
