@@ -106,11 +106,7 @@ func drill(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	repo, err := c.openRepository(ctx)
-	if err != nil {
-		return nil, err
-	}
-	names, err := environments(ctx, repo, env)
+	repo, names, err := c.openEnvironments(ctx, env)
 	if err != nil {
 		return nil, err
 	}
@@ -262,11 +258,7 @@ func showDrill(ctx context.Context, c *call, env, id string) (result, error) {
 			return nil, usagef("--%s: %w", flagShow, err)
 		}
 	}
-	repo, err := c.openRepository(ctx)
-	if err != nil {
-		return nil, err
-	}
-	names, err := environments(ctx, repo, env)
+	repo, names, err := c.openEnvironments(ctx, env)
 	if err != nil {
 		return nil, err
 	}

@@ -54,11 +54,7 @@ func list(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	repo, err := c.openRepository(ctx)
-	if err != nil {
-		return nil, err
-	}
-	names, err := environments(ctx, repo, env)
+	repo, names, err := c.openEnvironments(ctx, env)
 	if err != nil {
 		return nil, err
 	}

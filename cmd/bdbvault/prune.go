@@ -102,11 +102,7 @@ func prune(ctx context.Context, c *call) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	repo, err := c.openRepository(ctx)
-	if err != nil {
-		return nil, err
-	}
-	names, err := environments(ctx, repo, env)
+	repo, names, err := c.openEnvironments(ctx, env)
 	if err != nil {
 		return nil, err
 	}
@@ -227,11 +223,7 @@ func undo(ctx context.Context, c *call, env string) (result, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	repo, err := c.openRepository(ctx)
-	if err != nil {
-		return nil, err
-	}
-	names, err := environments(ctx, repo, env)
+	repo, names, err := c.openEnvironments(ctx, env)
 	if err != nil {
 		return nil, err
 	}

@@ -182,6 +182,16 @@ func initRepository(ctx context.Context, c *call) (result, error) {
 	return &initReport{Repository: b.String(), ID: repo.Info.ID.String(), Created: repo.Info.Created}, nil
 }
 
+// openEnvironments opens the repository, and tells which of its environments are meant: the one that was named, or all.
+func (c *call) openEnvironments(ctx context.Context, env string) (*repository.Repository, []string, error) {
+	repo, err := c.openRepository(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	names, err := environments(ctx, repo, env)
+	return repo, names, err
+}
+
 // environments are the one that was named, or all.
 func environments(ctx context.Context, repo *repository.Repository, env string) ([]string, error) {
 	if env != "" {
